@@ -1,0 +1,125 @@
+"""The one tree of exceptions; each has a stable code, a one-line message and a hint.
+
+    DuckweedError
+    ├── UsageError             the request makes no sense (bad flag value, bad reference)
+    ├── NotFound               NoSuchImage, NoSuchContainer, NoSuchVolume, NoSuchNetwork
+    ├── Conflict               NameInUse, InUse, WrongState
+    ├── StartError             the runtime could not start the command (126, 127 or 125)
+    ├── Unsupported            this place, or this release, cannot do it
+    ├── BadImage               an archive, manifest, config or layer that is not what it claims
+    └── StoreError             the disk: full, unreadable, not ours
+
+A message names operation, object and cause, in lower case and without a full
+stop, except where scripts match Docker's own words: those come first, verbatim.
+The hint is something the person can do without privilege.
+"""
+
+from __future__ import annotations
+
+
+class DuckweedError(Exception):
+    """Base of all errors raised by duckweed.
+
+    `code` is stable and meant for programs; `message` is one line for people; `hint` may be empty;
+    `exit_code` is what the command line exits with (Docker's numbers).
+    """
+
+    code = "error"
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "", *, code: str | None = None, exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        if code is not None:
+            self.code = code
+        if exit_code is not None:
+            self.exit_code = exit_code
+
+
+class UsageError(DuckweedError):
+    """The request itself is wrong."""
+
+    code = "usage"
+    exit_code = 125
+
+
+class NotFound(DuckweedError):
+    """A name that means nothing here."""
+
+    code = "not-found"
+
+
+class NoSuchImage(NotFound):
+    """No image of that name or id is in the store."""
+
+    code = "no-such-image"
+
+
+class NoSuchContainer(NotFound):
+    """No container of that name or id."""
+
+    code = "no-such-container"
+
+
+class NoSuchVolume(NotFound):
+    """No volume of that name."""
+
+    code = "no-such-volume"
+
+
+class NoSuchNetwork(NotFound):
+    """No network of that name."""
+
+    code = "no-such-network"
+
+
+class Conflict(DuckweedError):
+    """The object is in a state that forbids the operation."""
+
+    code = "conflict"
+
+
+class NameInUse(Conflict):
+    """The container name is taken."""
+
+    code = "name-in-use"
+    exit_code = 125
+
+
+class InUse(Conflict):
+    """An image or volume that something still refers to."""
+
+    code = "in-use"
+
+
+class WrongState(Conflict):
+    """The container is running, or is not."""
+
+    code = "wrong-state"
+
+
+class StartError(DuckweedError):
+    """The runtime could not start the command; `exit_code` is 125, 126 or 127."""
+
+    code = "start"
+    exit_code = 125
+
+
+class Unsupported(DuckweedError):
+    """This place, or this release, cannot do it."""
+
+    code = "unsupported"
+    exit_code = 125
+
+
+class BadImage(DuckweedError):
+    """An archive, manifest, config or layer is not what it claims to be."""
+
+    code = "bad-image"
+
+
+class StoreError(DuckweedError):
+    """The store cannot be read or written."""
+
+    code = "store"

@@ -1,0 +1,1 @@
+//! Placeholder; the story comes with the code.

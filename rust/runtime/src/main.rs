@@ -1,0 +1,2 @@
+//! `duckweed-runtime`: see the library.
+fn main() {}
