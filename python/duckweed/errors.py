@@ -4,6 +4,7 @@
     ├── UsageError             the request makes no sense (bad flag value, bad reference)
     ├── NotFound               NoSuchImage, NoSuchContainer, NoSuchVolume, NoSuchNetwork
     ├── Conflict               NameInUse, InUse, WrongState
+    ├── CommandFailed          the command ran and its exit code is not 0 (`check=True`)
     ├── StartError             the runtime could not start the command (126, 127 or 125)
     ├── Unsupported            this place, or this release, cannot do it
     ├── BadImage               an archive, manifest, config or layer that is not what it claims
@@ -15,6 +16,10 @@ The hint is something the person can do without privilege.
 """
 
 from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from duckweed.engine import Result
 
 
 class DuckweedError(Exception):
@@ -104,6 +109,16 @@ class StartError(DuckweedError):
 
     code = "start"
     exit_code = 125
+
+
+class CommandFailed(DuckweedError):
+    """The command ran and failed; only raised when asked for by `check=True`. `result` has its output."""
+
+    code = "command-failed"
+
+    def __init__(self, message: str, result: Result) -> None:
+        super().__init__(message, exit_code=result.exit_code)
+        self.result = result
 
 
 class Unsupported(DuckweedError):
