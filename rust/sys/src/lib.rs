@@ -1,1 +1,11 @@
-//! Placeholder; the story comes with the code.
+//! The unsafe fence: system calls that rustix lacks, each behind a safe door.
+//!
+//! All `unsafe` of the workspace is in this crate, one small file per theme, each
+//! block with the invariant it rests on and who keeps it. Nothing here decides
+//! anything: it turns a kernel interface into owned descriptors, plain values and
+//! `io::Error`, and cites the man page. The crates above (layer, runtime, core)
+//! forbid unsafe code.
+
+pub mod fd;
+pub mod identity;
+pub mod spawn;

@@ -1,0 +1,88 @@
+"""Contract of the extension; change this first, then the Rust (docs/contracts.md §8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+__version__: str
+
+@final
+class RunResult:
+    """The end of an ephemeral container."""
+
+    exit_code: int
+    error: str
+    """Empty, or a StartError as JSON."""
+    stdout: bytes
+    stderr: bytes
+    timed_out: bool
+
+@final
+class LayerReport:
+    """What one layer was found to be."""
+
+    diff_id: str
+    blob_digest: str
+    blob_size: int
+    blob_media_type: str
+    size: int
+    """Bytes of the uncompressed tar."""
+    entries: int
+    skipped: list[str]
+
+def spawn(argv: Sequence[str | bytes], fds: Sequence[tuple[int, int]]) -> int:
+    """Starts a program with `fds` as (source, target); returns its pid. Raises OSError."""
+
+def run_inherit(
+    argv: Sequence[str | bytes],
+    *,
+    channel_fd: int = 3,
+    stdin: bytes | None = None,
+    capture: bool = True,
+    timeout_s: float | None = None,
+) -> RunResult:
+    """Runs `supervise --inherit` to its end. Raises OSError when the helper cannot be started."""
+
+def channel() -> tuple[int, int]:
+    """A SEQPACKET pair; the caller owns both numbers."""
+
+def connect(path: str) -> int:
+    """Connects to a supervisor's socket. Raises OSError (ENOENT, ECONNREFUSED)."""
+
+def send(fd: int, kind: bytes, payload: bytes, fds: Sequence[int] = ()) -> None:
+    """Sends one message. Raises OSError (EPIPE: the other side is gone)."""
+
+def receive(fd: int, timeout_s: float | None = None) -> tuple[bytes, bytes, list[int]] | None:
+    """One message; None when the time is up; (b"", b"", []) when the other side has closed."""
+
+def render_template(template: str, data: str) -> str:
+    """Renders a Go template over a JSON document. Raises ValueError with one line."""
+
+def process_start(pid: int) -> int | None:
+    """Start time of a process in clock ticks since boot; None when there is none."""
+
+def boot_id() -> str:
+    """The kernel's id of this boot."""
+
+def extract_layer(
+    fd: int,
+    dest: str,
+    *,
+    parents: Sequence[str] = (),
+    offset: int = 0,
+    length: int | None = None,
+    expected_diff_id: str | None = None,
+    expected_blob: str | None = None,
+    blob_out: str | None = None,
+) -> LayerReport:
+    """Extracts one layer from fd into dest/fs and dest/index.json. Raises BadImage or StoreError; dest is removed then."""
+
+def archive_index(fd: int) -> list[tuple[str, str, int, int, str]]:
+    """The members of an uncompressed tar: (name, kind, size, offset, link). Raises BadImage."""
+
+def decompress(fd: int, out_fd: int) -> str:
+    """Writes what fd holds, inflated, to out_fd: "gzip", "zstd" or "none" (nothing written). Raises BadImage."""
+
+def digest_file(fd: int) -> tuple[str, int]:
+    """SHA-256 digest and size of what fd holds. Raises OSError."""

@@ -1,0 +1,1 @@
+//! Bindings of the layer crate: bytes in, trees and digests out.

@@ -1,0 +1,333 @@
+//! Starting the runtime from Python, and waiting for an ephemeral container.
+//!
+//! `spawn` and `run_inherit` are the only ways a process of ours is born from
+//! Python. The container's stdio goes to the pipes made here and to nothing else;
+//! Python waits with the GIL released and looks for signals ten times a second.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use duckweed_sys::spawn::{c_string, spawn as spawn_process, Command};
+use pyo3::prelude::*;
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::process::{waitpid, Pid, WaitOptions};
+
+use crate::message;
+
+/// How often a wait comes back to Python so that Ctrl-C works.
+const SIGNAL_CHECK: Duration = Duration::from_millis(100);
+const CHUNK: usize = 64 * 1024;
+
+fn c_strings(words: Vec<std::ffi::OsString>) -> PyResult<Vec<CString>> {
+    words.into_iter().map(|word| c_string(word).map_err(PyErr::from)).collect()
+}
+
+fn environment() -> PyResult<Vec<CString>> {
+    let mut all = Vec::new();
+    for (mut name, value) in std::env::vars_os() {
+        name.push("=");
+        name.push(value);
+        all.push(c_string(name)?);
+    }
+    Ok(all)
+}
+
+/// Borrows a descriptor that Python owns for the length of one call.
+pub fn borrow<'a>(number: i32) -> PyResult<BorrowedFd<'a>> {
+    Ok(duckweed_sys::fd::borrow(number)?)
+}
+
+/// Starts a program: `fds` are `(source, target)`; all others are closed by its exec. Returns the pid; the caller reaps it.
+///
+/// Raises OSError with posix_spawn's errno.
+#[pyfunction]
+pub fn spawn(py: Python<'_>, argv: Vec<std::ffi::OsString>, fds: Vec<(i32, i32)>) -> PyResult<i32> {
+    let (argv, env) = (c_strings(argv)?, environment()?);
+    let fds = fds
+        .into_iter()
+        .map(|(source, target)| Ok((borrow(source)?, target)))
+        .collect::<PyResult<Vec<_>>>()?;
+    let pid = py.detach(|| spawn_process(&Command { argv: &argv, env: &env, fds: &fds }))?;
+    Ok(pid.as_raw_nonzero().get())
+}
+
+/// The end of an ephemeral container.
+#[pyclass(frozen, get_all, module = "duckweed._core")]
+pub struct RunResult {
+    /// The command's exit code (128+n for a signal), or the runtime's 125, 126, 127.
+    pub exit_code: i32,
+    /// Empty, or a StartError as JSON.
+    pub error: String,
+    /// What the command wrote, when it was captured.
+    pub stdout: Py<pyo3::types::PyBytes>,
+    /// As stdout.
+    pub stderr: Py<pyo3::types::PyBytes>,
+    /// Whether the time limit ended it.
+    pub timed_out: bool,
+}
+
+/// Runs `argv` (a `supervise --inherit`) with its channel as descriptor `channel_fd` and waits for its end.
+///
+/// `stdin` is bytes to feed, or None for /dev/null; with `capture` stdout and stderr are collected, else they are the caller's.
+/// After `timeout_s` seconds the container is killed. Raises OSError when the runtime cannot be started, and whatever a signal handler raises
+/// (the container is killed first).
+#[pyfunction]
+#[pyo3(signature = (argv, *, channel_fd=3, stdin=None, capture=true, timeout_s=None))]
+pub fn run_inherit(
+    py: Python<'_>,
+    argv: Vec<std::ffi::OsString>,
+    channel_fd: i32,
+    stdin: Option<Vec<u8>>,
+    capture: bool,
+    timeout_s: Option<f64>,
+) -> PyResult<RunResult> {
+    let argv = c_strings(argv)?;
+    let env = environment()?;
+    let deadline = match timeout_s {
+        None => None,
+        Some(s) if s.is_finite() && s >= 0.0 => {
+            Instant::now().checked_add(Duration::from_secs_f64(s.min(1e9)))
+        }
+        Some(_) => {
+            return Err(pyo3::exceptions::PyValueError::new_err(
+                "timeout must be a number of seconds, not negative",
+            ))
+        }
+    };
+    let mut run = py.detach(|| Run::start(&argv, &env, channel_fd, stdin, capture))?;
+    run.deadline = deadline;
+    let mut raised = None;
+    while py.detach(|| run.step())? {
+        if raised.is_none() {
+            if let Err(error) = py.check_signals() {
+                run.kill();
+                raised = Some(error);
+            }
+        }
+    }
+    let status = py.detach(|| run.reap())?;
+    if let Some(error) = raised {
+        return Err(error);
+    }
+    let (exit_code, error) = run.outcome(status);
+    Ok(RunResult {
+        exit_code,
+        error,
+        stdout: pyo3::types::PyBytes::new(py, &run.stdout.bytes).unbind(),
+        stderr: pyo3::types::PyBytes::new(py, &run.stderr.bytes).unbind(),
+        timed_out: run.timed_out,
+    })
+}
+
+/// One end of a pipe being read to its end.
+#[derive(Default)]
+struct Capture {
+    pipe: Option<OwnedFd>,
+    bytes: Vec<u8>,
+}
+
+impl Capture {
+    fn read_some(&mut self) -> io::Result<()> {
+        let Some(pipe) = &self.pipe else { return Ok(()) };
+        let old = self.bytes.len();
+        self.bytes.resize(old + CHUNK, 0);
+        let got = match rustix::io::read(pipe, &mut self.bytes[old..]) {
+            Ok(got) => got,
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {
+                self.bytes.truncate(old);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.bytes.truncate(old + got);
+        if got == 0 {
+            self.pipe = None;
+        }
+        Ok(())
+    }
+}
+
+struct Run {
+    pid: Pid,
+    channel: Option<OwnedFd>,
+    answer: Option<Vec<u8>>,
+    stdin: Option<(OwnedFd, Vec<u8>, usize)>,
+    stdout: Capture,
+    stderr: Capture,
+    deadline: Option<Instant>,
+    timed_out: bool,
+}
+
+impl Run {
+    fn start(
+        argv: &[CString],
+        env: &[CString],
+        channel_fd: i32,
+        stdin: Option<Vec<u8>>,
+        capture: bool,
+    ) -> io::Result<Self> {
+        let (ours, theirs) = message::pair()?;
+        let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+        let (out, err) = if capture { (Some(pipe()?), Some(pipe()?)) } else { (None, None) };
+        let (input, feed) = match stdin {
+            Some(bytes) => {
+                let (read, write) = pipe()?;
+                rustix::io::ioctl_fionbio(&write, true)?;
+                (read, Some((write, bytes, 0)))
+            }
+            None => (
+                rustix::fs::open(
+                    "/dev/null",
+                    rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
+                    rustix::fs::Mode::empty(),
+                )?,
+                None,
+            ),
+        };
+        let mut fds = vec![(input.as_fd(), 0), (theirs.as_fd(), channel_fd)];
+        let (stdout, stderr) = (rustix::stdio::stdout(), rustix::stdio::stderr());
+        fds.push((out.as_ref().map_or(stdout, |(_, write)| write.as_fd()), 1));
+        fds.push((err.as_ref().map_or(stderr, |(_, write)| write.as_fd()), 2));
+        let pid = spawn_process(&Command { argv, env, fds: &fds })?;
+        let read_end = |pair: Option<(OwnedFd, OwnedFd)>| Capture {
+            pipe: pair.map(|(read, _)| read),
+            bytes: Vec::new(),
+        };
+        Ok(Self {
+            pid,
+            channel: Some(ours),
+            answer: None,
+            stdin: feed,
+            stdout: read_end(out),
+            stderr: read_end(err),
+            deadline: None,
+            timed_out: false,
+        })
+    }
+
+    /// Closing the channel is how the runtime learns that nobody wants the container any more.
+    fn kill(&mut self) {
+        self.channel = None;
+        self.stdin = None;
+    }
+
+    /// Waits for one event, at most [`SIGNAL_CHECK`]; false when everything has ended.
+    fn step(&mut self) -> io::Result<bool> {
+        let mut polled = Vec::with_capacity(4);
+        let input = PollFlags::IN;
+        if let Some(fd) = &self.channel {
+            polled.push((0, PollFd::new(fd, input)));
+        }
+        if let Some(fd) = &self.stdout.pipe {
+            polled.push((1, PollFd::new(fd, input)));
+        }
+        if let Some(fd) = &self.stderr.pipe {
+            polled.push((2, PollFd::new(fd, input)));
+        }
+        if polled.is_empty() {
+            return Ok(false);
+        }
+        if let Some((fd, _, _)) = &self.stdin {
+            polled.push((3, PollFd::new(fd, PollFlags::OUT)));
+        }
+        let wait = self
+            .deadline
+            .map_or(SIGNAL_CHECK, |at| at.saturating_duration_since(Instant::now()).min(SIGNAL_CHECK));
+        let wait = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) };
+        let (which, mut fds): (Vec<u8>, Vec<PollFd<'_>>) = polled.into_iter().unzip();
+        match poll(&mut fds, Some(&wait)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let ready: Vec<u8> = fds
+            .iter()
+            .zip(which)
+            .filter(|(fd, _)| !fd.revents().is_empty())
+            .map(|(_, which)| which)
+            .collect();
+        for which in ready {
+            match which {
+                0 => self.read_channel(),
+                1 => self.stdout.read_some()?,
+                2 => self.stderr.read_some()?,
+                _ => self.feed(),
+            }
+        }
+        if self.deadline.is_some_and(|at| Instant::now() >= at)
+            && self.channel.is_some()
+            && self.answer.is_none()
+        {
+            self.timed_out = true;
+            self.kill();
+        }
+        Ok(true)
+    }
+
+    fn read_channel(&mut self) {
+        let Some(channel) = &self.channel else { return };
+        match message::receive(channel.as_fd()) {
+            Ok(Some((b'X', payload, _))) => self.answer = Some(payload),
+            Ok(Some((b'J', payload, _))) if !payload.starts_with(b"{\"ok\":true") => {
+                self.answer = Some(payload)
+            }
+            Ok(Some(_)) => return,
+            Ok(None) | Err(_) => {}
+        }
+        self.channel = None;
+    }
+
+    fn feed(&mut self) {
+        let Some((fd, bytes, at)) = &mut self.stdin else { return };
+        match rustix::io::write(&*fd, &bytes[*at..]) {
+            Ok(n) => *at += n,
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return,
+            Err(_) => *at = bytes.len(), // EPIPE: the command did not want the rest
+        }
+        if *at == bytes.len() {
+            self.stdin = None;
+        }
+    }
+
+    fn reap(&mut self) -> io::Result<i32> {
+        loop {
+            match waitpid(Some(self.pid), WaitOptions::empty()) {
+                Ok(status) => return Ok(status.and_then(|(_, status)| status.exit_status()).unwrap_or(137)),
+                Err(rustix::io::Errno::INTR) => {}
+                // Somebody else's waitpid(-1) took it; the channel's answer is what counts.
+                Err(rustix::io::Errno::CHILD) => return Ok(125),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The exit code and the error text, from the runtime's answer, or from its own exit status when it died without one.
+    fn outcome(&self, status: i32) -> (i32, String) {
+        let answer =
+            self.answer.as_ref().and_then(|bytes| serde_json::from_slice::<serde_json::Value>(bytes).ok());
+        match answer {
+            Some(json) if json.get("exit_code").is_some() => {
+                (json["exit_code"].as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or(125), String::new())
+            }
+            Some(json) => {
+                let error = &json["error"];
+                let code = error["exit_code"].as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or(125);
+                (code, error.to_string())
+            }
+            None => (if self.timed_out { 137 } else { status }, String::new()),
+        }
+    }
+}
+
+/// Field 22 of /proc/PID/stat: when the process started, in clock ticks since boot; None when there is none.
+#[pyfunction]
+pub fn process_start(pid: i32) -> Option<u64> {
+    duckweed_sys::identity::process_start(Pid::from_raw(pid)?)
+}
+
+/// The kernel's id of this boot.
+#[pyfunction]
+pub fn boot_id() -> PyResult<String> {
+    Ok(duckweed_sys::identity::boot_id()?)
+}
