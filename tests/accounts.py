@@ -1,0 +1,86 @@
+"""Running as an ordinary user even when started as root.
+
+Root proves nothing here: every name is writable, every capability held. So when
+pytest starts as root it makes two accounts, one with a subordinate id range and
+one without, copies the tests where they can be read, and becomes the account
+that DUCKWEED_TEST_USER names (default: the one with a range).
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+
+WITH_RANGE = "duckweed-test"
+WITHOUT_RANGE = "duckweed-single"
+FIRST_SUBID = 1_500_000_000
+
+
+def become_ordinary() -> None:
+    """Replaces this process by the same pytest run as an ordinary user; returns only when we are one already."""
+    if os.geteuid() != 0:
+        return
+    name = os.environ.get("DUCKWEED_TEST_USER", WITH_RANGE)
+    for account in {WITH_RANGE, WITHOUT_RANGE, name}:
+        _make_account(account)
+    entry = pwd.getpwnam(name)
+    home = tempfile.mkdtemp(prefix="duckweed-tests-", dir="/var/tmp")
+    os.chmod(home, 0o755)
+    tests = os.path.join(home, "tests")
+    here = os.path.dirname(os.path.abspath(__file__))
+    shutil.copytree(here, tests, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(os.path.join(os.path.dirname(here), "pyproject.toml"), home)
+    for path, _, files in os.walk(home):
+        for each in (path, *(os.path.join(path, file) for file in files)):
+            os.chown(each, entry.pw_uid, entry.pw_gid)
+    if not _can_read(entry, sys.executable, sys.prefix):
+        sys.exit(
+            f"tests: {name} cannot read {sys.prefix}; make the environment from /usr/bin/python3 where others can read it"
+        )
+    os.setgroups([])
+    os.setgid(entry.pw_gid)
+    os.setuid(entry.pw_uid)
+    os.chdir(home)
+    keep = {k: v for k, v in os.environ.items() if k.startswith(("DUCKWEED_", "CI", "PYTEST_", "LANG", "LC_"))}
+    env = {**keep, "HOME": entry.pw_dir, "USER": name, "LOGNAME": name, "TERM": "xterm"}
+    env["PATH"] = os.path.join(sys.prefix, "bin") + ":/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+    args = [arg.replace(here, tests) for arg in sys.argv[1:]]
+    os.execve(sys.executable, [sys.executable, "-m", "pytest", *args], env)
+
+
+def _make_account(name: str) -> None:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        subprocess.run(["useradd", "--create-home", "--shell", "/bin/sh", name], check=True)
+    for path in ("/etc/subuid", "/etc/subgid"):
+        _set_range(path, name, None if name == WITHOUT_RANGE else FIRST_SUBID)
+
+
+def _set_range(path: str, name: str, first: int | None) -> None:
+    """Gives `name` exactly one line in a subordinate id file, or none."""
+    try:
+        with open(path) as file:
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        lines = []
+    wanted = [line for line in lines if not line.startswith(name + ":")]
+    if first is not None:
+        wanted.append(f"{name}:{first}:65536")
+    if wanted != lines:
+        with open(path, "w") as file:
+            file.write("\n".join(wanted) + "\n")
+
+
+def _can_read(entry: pwd.struct_passwd, *paths: str) -> bool:
+    child = os.fork()
+    if child == 0:
+        os.setgroups([])
+        os.setgid(entry.pw_gid)
+        os.setuid(entry.pw_uid)
+        os._exit(0 if all(os.access(os.path.realpath(path), os.R_OK | os.X_OK) for path in paths) else 1)
+    return os.waitpid(child, 0)[1] == 0
