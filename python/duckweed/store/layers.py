@@ -1,0 +1,176 @@
+"""Extracted layers: one directory for each chain id and flavour, made once and shared by every image and container.
+
+A *flavour* is how owners are kept on disk. `single`: all files are the user's, real owners stand in the layer's index.
+`mapped-<hash>`: owners were applied by chown inside a user namespace with these maps, so the tree fits only containers
+with the same maps.
+"""
+
+from __future__ import annotations
+
+import os
+
+from duckweed import _core
+from duckweed.errors import BadImage
+from duckweed.store import scratch, within
+from duckweed.store.layout import cannot
+from duckweed.store.tree import discard_tree, remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from duckweed.store.blobs import BlobStore
+    from duckweed.store.layout import Layout
+
+
+class Flavour:
+    """`name`, and for a mapped flavour the maps as the runtime's `--uid-map` and `--gid-map` take them."""
+
+    __slots__ = ("gid_map", "name", "uid_map")
+
+    def __init__(self, name: str, uid_map: str = "", gid_map: str = "") -> None:
+        self.name = name
+        self.uid_map = uid_map
+        self.gid_map = gid_map
+
+    @classmethod
+    def mapped(cls, uid_map: str, gid_map: str) -> Flavour:
+        """The flavour of these maps: the hash is over both, so that equal maps share their layers."""
+        import hashlib
+
+        word = hashlib.sha256(f"{uid_map};{gid_map}".encode()).hexdigest()[:12]
+        return cls("mapped-" + word, uid_map, gid_map)
+
+
+SINGLE = Flavour("single")
+
+
+class LayerBytes:
+    """Where one layer's bytes are to be read: `length` bytes of `fd` from `offset` (to its end when None)."""
+
+    __slots__ = ("blob", "fd", "length", "offset")
+
+    def __init__(self, fd: int, offset: int = 0, length: int | None = None, blob: str | None = None) -> None:
+        self.fd = fd
+        self.offset = offset
+        self.length = length
+        self.blob = blob
+
+
+class LayerStore:
+    """The layers below one root."""
+
+    __slots__ = ("_blobs", "_layout")
+
+    def __init__(self, layout: Layout, blobs: BlobStore) -> None:
+        self._layout = layout
+        self._blobs = blobs
+
+    def path(self, chain_id: str, flavour: str) -> str:
+        """The layer's directory; its tree is `fs` below."""
+        return self._layout.layer(chain_id, flavour)
+
+    def exists(self, chain_id: str, flavour: str) -> bool:
+        """Whether this layer is there: what is at its final path is whole."""
+        return os.path.isdir(self._layout.layer(chain_id, flavour))
+
+    def read(self, chain_id: str, flavour: str) -> dict[str, Any] | None:
+        """layer.json; None when the layer is not there."""
+        return scratch.read_json(self._layout.layer(chain_id, flavour) + "/layer.json")
+
+    def any_record(self, chain_id: str, preferred: str) -> dict[str, Any] | None:
+        """layer.json of this chain id in any flavour, `preferred` first: blob, size and diff id are the same in all."""
+        record = self.read(chain_id, preferred)
+        if record is None:
+            for flavour in self.flavours(chain_id):
+                record = record or self.read(chain_id, flavour)
+        return record
+
+    def flavours(self, chain_id: str) -> list[str]:
+        """The flavours in which this layer exists."""
+        prefix = chain_id[7:] + "."
+        return [entry[len(prefix) :] for entry in scratch.list_directory(self._layout.layers) if entry.startswith(prefix)]
+
+    def extract(self, source: LayerBytes, chain: list[str], diff_id: str, flavour: Flavour) -> dict[str, Any]:
+        """Extracts the topmost layer of `chain` (bottom first; the ones below exist) and keeps its blob.
+
+        Returns its layer.json, another maker's if that one was first. Raises BadImage, StoreError; nothing is left then.
+        """
+        layout, chain_id = self._layout, chain[-1]
+        parents = [layout.layer(below, flavour.name) + "/fs" for below in reversed(chain[:-1])]
+        work = scratch.new_directory(layout, "layer")
+        try:
+            report = _core.extract_layer(
+                source.fd,
+                work + "/layer",
+                parents=parents,
+                offset=source.offset,
+                length=source.length,
+                expected_diff_id=diff_id,
+                expected_blob=source.blob,
+                blob_out=work + "/blob",
+            )
+            record = {
+                "chain_id": chain_id,
+                "diff_id": report.diff_id,
+                "parent": chain[-2] if len(chain) > 1 else None,
+                "blob": report.blob_digest,
+                "blob_size": report.blob_size,
+                "blob_media_type": report.blob_media_type,
+                "size": report.size,
+                "entries": report.entries,
+                "flavour": flavour.name,
+                "uid_map": flavour.uid_map,
+                "gid_map": flavour.gid_map,
+            }
+            self._blobs.adopt(work + "/blob", report.blob_digest)
+            scratch.write_json(layout, work + "/layer/layer.json", record)
+            if flavour.uid_map:
+                within.run(flavour.uid_map, flavour.gid_map, "own", work + "/layer")
+            return self._publish(work + "/layer", chain_id, flavour, record)
+        finally:
+            remove_tree(work, flavour)
+
+    def _publish(self, path: str, chain_id: str, flavour: Flavour, record: dict[str, Any]) -> dict[str, Any]:
+        try:
+            os.rename(path, self._layout.layer(chain_id, flavour.name))
+        except OSError as error:
+            # ENOTEMPTY, EEXIST: another process extracted the same layer, hence the same tree; ours is superfluous.
+            other = self.read(chain_id, flavour.name)
+            if other is None:
+                raise cannot("write", self._layout.layer(chain_id, flavour.name), error) from None
+            return other
+        return record
+
+    def ensure(self, chain: list[str], diff_ids: list[str], blobs: list[str], flavour: Flavour) -> None:
+        """Makes the layers of `chain` that are missing in this flavour, from their stored blobs, bottom first.
+
+        `blobs` are the layers' blob digests. Raises BadImage when a blob is not in the store.
+        """
+        for index, chain_id in enumerate(chain):
+            if self.exists(chain_id, flavour.name):
+                continue
+            try:
+                fd = os.open(self._layout.blob(blobs[index]), os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                raise BadImage(
+                    f"cannot extract layer {index + 1} again: blob `{blobs[index]}` is not in the store",
+                    "load the image again",
+                ) from None
+            try:
+                self.extract(LayerBytes(fd), chain[: index + 1], diff_ids[index], flavour)
+            finally:
+                os.close(fd)
+
+    def remove(self, name: str) -> None:
+        """Removes one layer directory by its name, `<chain hex>.<flavour>`."""
+        path = f"{self._layout.layers}/{name}"
+        discard_tree(self._layout, path, flavour_on_disk(path))
+
+
+def flavour_on_disk(path: str) -> Flavour | None:
+    """The flavour a layer directory was made in, so that it can be removed after the maps have changed."""
+    record = scratch.read_json(path + "/layer.json")
+    if record is None or not record.get("uid_map"):
+        return None
+    return Flavour(str(record.get("flavour")), str(record["uid_map"]), str(record.get("gid_map")))

@@ -1,0 +1,140 @@
+"""Every path on disk, and the one place that knows them (docs/contracts.md §2)."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import quote, unquote
+
+from duckweed.errors import StoreError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+VERSION = "1\n"
+_DIRECTORIES = ("blobs", "blobs/sha256", "images", "layers", "containers", "names", "volumes", "tmp", "run", "cache")
+
+
+def default_root(environ: Mapping[str, str] = os.environ) -> str:
+    """`$DUCKWEED_ROOT`, else `$XDG_DATA_HOME/duckweed`, else `~/.local/share/duckweed`; absolute."""
+    root = environ.get("DUCKWEED_ROOT")
+    if not root:
+        data = environ.get("XDG_DATA_HOME", "")
+        if not data.startswith("/"):  # the XDG specification: relative paths are invalid and to be ignored
+            data = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".local/share")
+        root = os.path.join(data, "duckweed")
+    return os.path.abspath(root)
+
+
+class Layout:
+    """The paths below one root. Making a Layout touches nothing; `ensure` makes the directories."""
+
+    __slots__ = ("blobs", "cache", "containers", "images", "layers", "names", "root", "tmp", "volumes")
+
+    def __init__(self, root: str | None = None) -> None:
+        self.root = os.path.abspath(root) if root else default_root()
+        self.blobs = self.root + "/blobs/sha256"
+        self.images = self.root + "/images"
+        self.layers = self.root + "/layers"
+        self.containers = self.root + "/containers"
+        self.names = self.root + "/names"
+        self.volumes = self.root + "/volumes"
+        self.tmp = self.root + "/tmp"
+        self.cache = self.root + "/cache"
+
+    def ensure(self) -> None:
+        """Makes the store when it is not there. Raises StoreError; one stat when all is well.
+
+        `version` is written last, so its presence promises the directories.
+        """
+        try:
+            with open(self.root + "/version") as file:
+                version = file.read(64)
+        except FileNotFoundError:
+            self._make()
+            return
+        except OSError as error:
+            raise cannot("open the store", self.root, error) from None
+        if version != VERSION:
+            raise StoreError(
+                f"cannot use the store `{self.root}`: it has version {version.strip()!r}, this release knows {VERSION.strip()!r}",
+                "set `DUCKWEED_ROOT` to another directory, or install the release that made it",
+            )
+
+    def _make(self) -> None:
+        try:
+            os.makedirs(self.root, mode=0o700, exist_ok=True)
+            # A layer may hold setuid files, which nobody else must reach. An existing empty directory is taken over.
+            os.chmod(self.root, 0o700)
+            for name in _DIRECTORIES:
+                os.makedirs(f"{self.root}/{name}", mode=0o700, exist_ok=True)
+            half = f"{self.tmp}/version.{os.getpid()}"
+            with open(half, "w") as file:
+                file.write(VERSION)
+            os.rename(half, self.root + "/version")
+        except OSError as error:
+            raise cannot("make the store", self.root, error) from None
+
+    def blob(self, digest: str) -> str:
+        """A blob by its (checked) digest."""
+        return f"{self.blobs}/{digest[7:]}"
+
+    def tag(self, reference: str) -> str:
+        """The record of one tag, by its canonical reference."""
+        return f"{self.images}/{quote(reference, safe='')}.json"
+
+    def image(self, image_id: str) -> str:
+        """The record of one image, tagged or not, by its id (the config's digest)."""
+        return f"{self.images}/@{image_id}.json"
+
+    def layer(self, chain_id: str, flavour: str) -> str:
+        """One extracted layer."""
+        return f"{self.layers}/{chain_id[7:]}.{flavour}"
+
+    def container(self, container_id: str) -> str:
+        """One container's directory."""
+        return f"{self.containers}/{container_id}"
+
+    def name(self, name: str) -> str:
+        """The symlink that claims a container name."""
+        return f"{self.names}/{name}"
+
+    def volume(self, name: str) -> str:
+        """One volume's directory; its data is in `_data`."""
+        return f"{self.volumes}/{name}"
+
+    def probe(self, boot_id: str, key: str) -> str:
+        """The cached result of the host probe of this boot; `key` stands for what else it depends on."""
+        return f"{self.cache}/probe-{boot_id}-{key}.json"
+
+    def run(self, environ: Mapping[str, str] = os.environ) -> str:
+        """The directory for sockets: `$XDG_RUNTIME_DIR/duckweed` when that is ours, else `run/` of the store. Not created."""
+        runtime = environ.get("XDG_RUNTIME_DIR", "")
+        if runtime.startswith("/"):
+            try:
+                facts = os.stat(runtime)
+            except OSError:
+                facts = None
+            if facts is not None and facts.st_uid == os.geteuid() and facts.st_mode & 0o077 == 0:
+                return runtime + "/duckweed"
+        return self.root + "/run"
+
+
+def tag_of(file_name: str) -> str | None:
+    """The canonical reference that a file of images/ is named for; None for the record of an image."""
+    return None if file_name.startswith("@") else unquote(file_name[: -len(".json")])
+
+
+def cannot(operation: str, path: str, error: OSError) -> StoreError:
+    """The one-line StoreError for an operating system's refusal."""
+    import errno
+
+    name = errno.errorcode.get(error.errno or 0, "EIO")
+    hints = {
+        "ENOSPC": "free some space, for example with `duckweed image prune`, or set `DUCKWEED_ROOT` to a larger disk",
+        "EDQUOT": "your quota is used up; free some space, or set `DUCKWEED_ROOT` to another disk",
+        "EROFS": "set `DUCKWEED_ROOT` to a directory that can be written",
+        "EACCES": "set `DUCKWEED_ROOT` to a directory of your own",
+    }
+    words = (error.strerror or str(error)).lower()
+    return StoreError(f"cannot {operation} `{path}`: {words} ({name})", hints.get(name, ""))
