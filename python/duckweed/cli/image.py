@@ -1,0 +1,131 @@
+"""`load`, `import`, `tag`, `rmi` and `image prune`: how images come, are named and go."""
+
+from __future__ import annotations
+
+import sys
+
+from duckweed.cli.failure import each
+from duckweed.cli.parse import BOOL, FILTER, LIST, STRING, Call, Flag, filters_of, verb
+from duckweed.cli.prompt import is_confirmed
+from duckweed.cli.units import human_size
+from duckweed.errors import DuckweedError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from duckweed.engine import Image
+
+
+@verb(
+    "load",
+    "[OPTIONS]",
+    flags=(
+        Flag("input", "i", STRING, "Read from this file, not from stdin", completes="file"),
+        Flag("quiet", "q", BOOL, "Say nothing until it is loaded"),
+    ),
+    at_most=0,
+)
+def load(call: Call) -> int:
+    """Load images from a docker-archive or OCI archive
+
+    The archive may be compressed with gzip or zstd.
+    """
+    source = call.get("input", "-")
+    if source == "-" and sys.stdin.isatty():
+        raise UsageError(
+            "requested load from stdin, but stdin is empty", "name a file with `-i FILE`", exit_code=1
+        )
+    for image in call.engine.images.load(source, quiet=call.get("quiet", False)):
+        sys.stdout.write("".join(f"{line}\n" for line in _loaded(image)))
+    return 0
+
+
+def _loaded(image: Image) -> list[str]:
+    return [f"Loaded image: {tag}" for tag in image.tags] or [f"Loaded image ID: {image.id}"]
+
+
+@verb(
+    "import",
+    "[OPTIONS] file|- [REPOSITORY[:TAG]]",
+    flags=(
+        Flag("change", "c", LIST, "Apply a Dockerfile instruction to the image"),
+        Flag("message", "m", STRING, "Comment in the image's history"),
+        Flag("platform", "", STRING, "Platform of the image (os/arch[/variant])"),
+    ),
+    at_least=1,
+    at_most=2,
+    completes="file",
+)
+def import_(call: Call) -> int:
+    """Make an image from a tar of a root file system"""
+    source, *reference = call.arguments
+    if source.startswith(("http://", "https://")):
+        raise DuckweedError(
+            f"cannot import from `{source}`: URLs are not supported in this release",
+            "fetch it and pipe it in: `curl URL | duckweed import -`",
+        )
+    image = call.engine.images.import_(
+        source,
+        reference[0] if reference else None,
+        changes=call.get("change", ()),
+        message=call.get("message", ""),
+        platform=call.get("platform"),
+    )
+    sys.stdout.write(f"{image.id}\n")
+    return 0
+
+
+@verb("tag", "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", at_least=2, at_most=2, completes="image")
+def tag(call: Call) -> int:
+    """Give an image another name"""
+    source, target = call.arguments
+    call.engine.images.tag(source, target)
+    return 0
+
+
+@verb(
+    "rmi",
+    "[OPTIONS] IMAGE [IMAGE...]",
+    flags=(
+        Flag("force", "f", BOOL, "Remove it though stopped containers or several names refer to it"),
+        Flag("no-prune", "", BOOL, "Keep untagged parents"),
+    ),
+    at_least=1,
+    completes="image",
+)
+def rmi(call: Call) -> int:
+    """Remove images, or names of images"""
+    force = call.get("force", False)
+
+    def remove_one(name: str) -> str:
+        removed = call.engine.images.remove(name, force=force, no_prune=call.get("no_prune", False))
+        return "\n".join(f"{what}: {which}" for entry in removed for what, which in entry.items())
+
+    return each(call.arguments, remove_one)
+
+
+@verb(
+    "image prune",
+    "[OPTIONS]",
+    flags=(
+        Flag("all", "a", BOOL, "Remove all images that no container uses, not only untagged ones"),
+        Flag("filter", "", FILTER, "Only images that match (until=TIME, label=NAME[=VALUE])"),
+        Flag("force", "f", BOOL, "Do not ask"),
+    ),
+    at_most=0,
+)
+def prune(call: Call) -> int:
+    """Remove unused images"""
+    every = call.get("all", False)
+    what = "all images without at least one container associated to them" if every else "all dangling images"
+    if not is_confirmed(call, f"This will remove {what}."):
+        return 0
+    report = call.engine.images.prune(all=every, filters=filters_of(call) or None)
+    lines = [
+        f"{what.lower()}: {which}\n"
+        for entry in report["ImagesDeleted"] or ()
+        for what, which in entry.items()
+    ]
+    if lines:
+        sys.stdout.write("Deleted Images:\n" + "".join(lines) + "\n")
+    sys.stdout.write(f"Total reclaimed space: {human_size(report['SpaceReclaimed'])}\n")
+    return 0
