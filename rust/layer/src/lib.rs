@@ -1,1 +1,58 @@
-//! Placeholder; the story comes with the code.
+//! Image layers: from a blob to a tree that overlayfs can stack, with digests.
+//!
+//! A layer arrives as a tar, mostly gzip or zstd. [`extract_layer`] turns it
+//! into `fs/`, owned by the user alone and made without any privilege, and
+//! `index.json`, which holds what such a tree cannot: owners, devices,
+//! privileged xattrs. It runs once per layer, on the path between `pull` or
+//! `load` and the store; everything after it only mounts.
+//!
+//! Every byte is hostile until the digests are checked, and after it too. The
+//! way through the crate:
+//!
+//! | module | turns |
+//! |---|---|
+//! | `section`, `compression`, `digest` | a stretch of a file into bytes, packed bytes into plain ones, bytes into names |
+//! | `pipeline` | all of that into chunks, on a thread |
+//! | `tar` | blocks into members; pure |
+//! | `path`, `whiteout`, `xattrs` | names into places, deletions and fates; pure |
+//! | `directories`, `writer`, `ledger` | members into files beneath one descriptor |
+//! | `parents` | lower layers into the merged view that hard links and implied directories need |
+//! | `index`, `tree`, `copy` | what is on disk; also for the runtime and the copy fallback |
+//! | `extract` | the above into one call |
+//! | `archive` | an image archive's outer tar into a list of members |
+//!
+//! # Bindings
+//!
+//! `duckweed._core` binds four functions, each without logic:
+//! [`extract_layer`] with a [`FileSection`] of the caller's descriptor as its
+//! source, [`archive_index`], [`decompress`] (whose answer's `name()` is the
+//! result) and [`digest_file`]. All of them block; none calls back. To make a
+//! long extraction stop, raise [`ExtractOptions::cancel`].
+#![forbid(unsafe_code)]
+
+mod archive;
+mod base64;
+pub mod compression;
+pub mod copy;
+pub mod digest;
+mod directories;
+mod error;
+mod extract;
+pub mod index;
+mod ledger;
+mod parents;
+pub mod path;
+mod pipeline;
+mod section;
+pub mod tar;
+pub mod tree;
+mod whiteout;
+mod writer;
+mod xattrs;
+
+pub use archive::{archive_index, Member};
+pub use compression::{decompress, Compression, DecompressError};
+pub use digest::{digest_file, Digest};
+pub use error::{describe, errno_text, ExtractError};
+pub use extract::{extract_layer, ExtractOptions, LayerReport, Limits};
+pub use section::FileSection;

@@ -6,6 +6,7 @@
 //! `io::Error`, and cites the man page. The crates above (layer, runtime, core)
 //! forbid unsafe code.
 
+pub mod errno;
 pub mod fd;
 pub mod identity;
 pub mod spawn;
