@@ -1,1 +1,162 @@
 //! Bindings of the layer crate: bytes in, trees and digests out.
+//!
+//! An extraction can take seconds, so it runs on a thread of its own while the
+//! calling one looks for signals; Ctrl-C raises the crate's cancel flag and the
+//! half-made tree is gone before Python sees KeyboardInterrupt.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{mpsc, Arc};
+use std::time::Duration;
+
+use duckweed_layer::{
+    archive_index as index_of, decompress as unpack, digest_file as digest_of, extract_layer as extract,
+    Compression, DecompressError, Digest, ExtractError, ExtractOptions, FileSection,
+};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::process::borrow;
+
+pyo3::import_exception!(duckweed.errors, BadImage);
+pyo3::import_exception!(duckweed.errors, StoreError);
+
+const SIGNAL_CHECK: Duration = Duration::from_millis(100);
+
+/// What one layer was found to be.
+#[pyclass(frozen, get_all, module = "duckweed._core")]
+pub struct LayerReport {
+    diff_id: String,
+    blob_digest: String,
+    blob_size: u64,
+    blob_media_type: &'static str,
+    size: u64,
+    entries: u64,
+    skipped: Vec<String>,
+}
+
+impl From<duckweed_layer::LayerReport> for LayerReport {
+    fn from(report: duckweed_layer::LayerReport) -> Self {
+        Self {
+            diff_id: report.diff_id.to_string(),
+            blob_digest: report.blob_digest.to_string(),
+            blob_size: report.blob_size,
+            blob_media_type: report.blob_media_type,
+            size: report.size,
+            entries: report.entries,
+            skipped: report.skipped,
+        }
+    }
+}
+
+/// The disk's faults are the store's; everything else is the image's.
+fn extract_error(error: &ExtractError) -> PyErr {
+    use rustix::io::Errno;
+    let of_the_disk = matches!(
+        error.errno(),
+        Some(
+            Errno::NOSPC
+                | Errno::DQUOT
+                | Errno::ROFS
+                | Errno::ACCESS
+                | Errno::PERM
+                | Errno::IO
+                | Errno::MFILE
+        )
+    ) || matches!(error, ExtractError::Destination { .. });
+    if of_the_disk {
+        StoreError::new_err(error.to_string())
+    } else {
+        BadImage::new_err(error.to_string())
+    }
+}
+
+fn digest(text: Option<String>) -> PyResult<Option<Digest>> {
+    text.map(|text| text.parse().map_err(|_| PyValueError::new_err(format!("not a sha256 digest: {text}"))))
+        .transpose()
+}
+
+/// Extracts one layer; see `_core.pyi`.
+#[pyfunction]
+#[pyo3(signature = (fd, dest, *, parents=Vec::new(), offset=0, length=None, expected_diff_id=None, expected_blob=None, blob_out=None))]
+#[allow(clippy::too_many_arguments)]
+pub fn extract_layer(
+    py: Python<'_>,
+    fd: i32,
+    dest: PathBuf,
+    parents: Vec<PathBuf>,
+    offset: u64,
+    length: Option<u64>,
+    expected_diff_id: Option<String>,
+    expected_blob: Option<String>,
+    blob_out: Option<PathBuf>,
+) -> PyResult<LayerReport> {
+    let cancel = Arc::new(AtomicBool::new(false));
+    let options = ExtractOptions {
+        parents,
+        expected_diff_id: digest(expected_diff_id)?,
+        expected_blob: digest(expected_blob)?,
+        blob_out,
+        cancel: Some(Arc::clone(&cancel)),
+        ..ExtractOptions::default()
+    };
+    let source = borrow(fd)?;
+    let (sender, receiver) = mpsc::channel();
+    py.detach(|| {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let _ = sender.send(extract(FileSection::new(source, offset, length), &dest, &options));
+            });
+            let mut raised = None;
+            loop {
+                match receiver.recv_timeout(SIGNAL_CHECK) {
+                    Ok(result) => {
+                        return match raised {
+                            Some(error) => Err(error),
+                            None => result.map(LayerReport::from).map_err(|error| extract_error(&error)),
+                        }
+                    }
+                    Err(mpsc::RecvTimeoutError::Timeout) => {
+                        if let Err(error) = Python::attach(|py| py.check_signals()) {
+                            cancel.store(true, Ordering::Relaxed);
+                            raised.get_or_insert(error);
+                        }
+                    }
+                    Err(mpsc::RecvTimeoutError::Disconnected) => {
+                        return Err(StoreError::new_err("the extraction ended without a result"))
+                    }
+                }
+            }
+        })
+    })
+}
+
+/// Lists the members of an outer tar; see `_core.pyi`.
+#[pyfunction]
+pub fn archive_index(py: Python<'_>, fd: i32) -> PyResult<Vec<(String, &'static str, u64, u64, String)>> {
+    let file = borrow(fd)?;
+    let members =
+        py.detach(|| index_of(file)).map_err(|error| BadImage::new_err(format!("bad tar: {error}")))?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok(members.into_iter().map(|m| (text(m.name), m.kind, m.size, m.offset, text(m.link))).collect())
+}
+
+/// Inflates a whole file; see `_core.pyi`.
+#[pyfunction]
+pub fn decompress(py: Python<'_>, fd: i32, out_fd: i32) -> PyResult<&'static str> {
+    let (input, output) = (borrow(fd)?, borrow(out_fd)?);
+    match py.detach(|| unpack(input, output)) {
+        Ok(Compression::None) => Ok("none"),
+        Ok(compression) => Ok(compression.name()),
+        Err(DecompressError::Io(error)) if error.raw_os_error().is_some() => Err(error.into()),
+        Err(error) => Err(BadImage::new_err(error.to_string())),
+    }
+}
+
+/// Digest and size of a file; see `_core.pyi`.
+#[pyfunction]
+pub fn digest_file(py: Python<'_>, fd: i32) -> PyResult<(String, u64)> {
+    let file = borrow(fd)?;
+    let (digest, size) = py.detach(|| digest_of(file))?;
+    Ok((digest.to_string(), size))
+}

@@ -22,6 +22,11 @@ fn render_template(template: &str, data: &str) -> PyResult<String> {
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<process::RunResult>()?;
+    module.add_class::<layer::LayerReport>()?;
+    module.add_function(wrap_pyfunction!(layer::extract_layer, module)?)?;
+    module.add_function(wrap_pyfunction!(layer::archive_index, module)?)?;
+    module.add_function(wrap_pyfunction!(layer::decompress, module)?)?;
+    module.add_function(wrap_pyfunction!(layer::digest_file, module)?)?;
     module.add_function(wrap_pyfunction!(render_template, module)?)?;
     module.add_function(wrap_pyfunction!(process::spawn, module)?)?;
     module.add_function(wrap_pyfunction!(process::run_inherit, module)?)?;
