@@ -101,11 +101,12 @@ pub fn extract_layer(
         ..ExtractOptions::default()
     };
     let source = borrow(fd)?;
-    let (sender, receiver) = mpsc::channel();
     py.detach(|| {
+        let (sender, receiver) = mpsc::channel();
         std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let _ = sender.send(extract(FileSection::new(source, offset, length), &dest, &options));
+            let (dest, options) = (&dest, &options);
+            scope.spawn(move || {
+                let _ = sender.send(extract(FileSection::new(source, offset, length), dest, options));
             });
             let mut raised = None;
             loop {
