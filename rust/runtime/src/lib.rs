@@ -1,1 +1,12 @@
-//! Placeholder; the story comes with the code.
+//! From a bundle to processes, without privilege.
+//!
+//! `bundle` reads config.json, `userns` turns it into a process in its own namespaces,
+//! `seccomp` makes the filter it runs under, `within` does single jobs in a short-lived
+//! user namespace.
+#![forbid(unsafe_code)]
+
+pub mod bundle;
+pub mod seccomp;
+pub mod spec;
+pub mod start_error;
+pub mod userns;

@@ -6,7 +6,16 @@
 //! `io::Error`, and cites the man page. The crates above (layer, runtime, core)
 //! forbid unsafe code.
 
+pub mod clone;
+pub mod daemon;
 pub mod errno;
+pub mod exec;
 pub mod fd;
 pub mod identity;
+pub mod interface;
+pub mod limit;
+pub mod mount;
+pub mod seccomp;
+pub mod signal;
 pub mod spawn;
+pub mod trial;

@@ -1,0 +1,289 @@
+//! The child's way from the fork to the command; [`super`] has the map.
+
+use std::io::Read as _;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use duckweed_sys::clone::{self, NEWNET, NEWPID, NEWUTS};
+use duckweed_sys::mount::{set_attributes, Change, RDONLY};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{mount_change, MountPropagationFlags};
+use rustix::net::{RecvFlags, SendFlags};
+
+use super::credentials::{self, check_mapped, die_with_parent, hide_from_container, take_on};
+use super::idmap::Maps;
+use super::mounts::{self, Place, Prepared};
+use super::plan::Plan;
+use super::user::{self, Identity};
+use super::{command, resolve, root, terminal, Io};
+use crate::spec::{Mount, Rootfs};
+use crate::start_error::{Code, Doing as _, StartError};
+
+/// The largest /etc/passwd or /etc/group that is read.
+const LARGEST_TABLE: u64 = 4 << 20;
+
+/// Everything after the fork; the socket closes by itself when the command runs.
+pub(super) fn become_command(plan: Plan<'_>, socket: OwnedFd) -> ! {
+    let error = run(plan, &socket);
+    report(&socket, &error);
+    clone::exit(error.exit_code)
+}
+
+/// Sends the error to the parent. Nobody can be told when that fails.
+pub(super) fn report(socket: &OwnedFd, error: &StartError) {
+    if let Ok(json) = serde_json::to_vec(error) {
+        let _ = rustix::net::send(socket, &json, SendFlags::NOSIGNAL);
+    }
+}
+
+fn run(plan: Plan<'_>, socket: &OwnedFd) -> StartError {
+    match prepare(&plan, socket) {
+        Ok((identity, env)) => {
+            let process = &plan.bundle.spec.process;
+            match become_user(&plan, &identity, &process.cwd, &env, socket) {
+                Ok(program) => {
+                    let search = plan.bundle.block.path_search.unwrap_or(true);
+                    command::exec(&process.args[0], &env, search, &program)
+                }
+                Err(error) => error,
+            }
+        }
+        Err(error) => error,
+    }
+}
+
+/// The container's world, up to the point where only the command's own nature is left.
+fn prepare(plan: &Plan<'_>, socket: &OwnedFd) -> Result<(Identity, Vec<String>), StartError> {
+    let bundle = plan.bundle;
+    die_with_parent()?;
+    rustix::process::umask(Mode::empty());
+    if let Some(adjustment) = bundle.spec.process.oom_score_adj {
+        // Lowering it needs privilege on the host: not worth a container.
+        let _ = std::fs::write("/proc/self/oom_score_adj", adjustment.to_string());
+    }
+    let mut ids = Ids { maps: plan.maps.as_ref(), socket, are_written: false };
+    if plan.maps.as_ref().is_some_and(Maps::is_single) {
+        ids.settle()?;
+    }
+    let place = Place {
+        bundle_dir: bundle.dir(),
+        own_pid: plan.namespaces.has(NEWPID),
+        own_network: plan.namespaces.has(NEWNET),
+        maps: plan.maps.as_ref(),
+    };
+    let list = &bundle.spec.mounts;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .doing(Code::Mount, || "make the mounts private")?;
+    let rootfs = bundle.rootfs();
+    if matches!(rootfs, Rootfs::Host { .. } | Rootfs::Copy { .. }) {
+        ids.settle()?;
+    }
+    let root_mount = root::mount(&rootfs)?;
+    let prepared: Vec<Prepared> = list.iter().map(|mount| mounts::prepare(mount, place)).collect::<Result<_, _>>()?;
+    root::pivot(root_mount.as_fd())?;
+    ids.settle()?;
+    furnish(plan, root_mount.as_fd(), list, prepared, place)?;
+    let terminal = if let Io::Terminal { rows, cols } = plan.io { Some((rows, cols)) } else { None };
+    let result = identify(plan, root_mount.as_fd());
+    if let Some((rows, cols)) = terminal {
+        terminal::take(rows, cols, socket, true)?;
+    }
+    if bundle.spec.root.readonly {
+        set_attributes(root_mount.as_fd(), false, Change { set: RDONLY, ..Change::default() })
+            .doing(Code::Rootfs, || "make the root read-only")?;
+    }
+    result
+}
+
+/// The moment at which our ids are mapped, and we are root inside.
+struct Ids<'a> {
+    maps: Option<&'a Maps>,
+    socket: &'a OwnedFd,
+    are_written: bool,
+}
+
+impl Ids<'_> {
+    fn settle(&mut self) -> Result<(), StartError> {
+        let Some(maps) = self.maps.filter(|_| !self.are_written) else { return Ok(()) };
+        self.are_written = true;
+        if maps.is_single() {
+            maps.write_own()?;
+        } else {
+            let mut byte = [0];
+            let (heard, _) = loop {
+                match rustix::net::recv(self.socket, &mut byte, RecvFlags::empty()) {
+                    Err(Errno::INTR) => {}
+                    other => break other.doing(Code::Internal, || "hear from the parent")?,
+                }
+            };
+            if heard == 0 {
+                clone::exit(125);
+            }
+        }
+        if maps.has_uid(0) && maps.has_gid(0) {
+            let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
+            if rustix::process::getgid() != gid {
+                rustix::thread::set_thread_res_gid(gid, gid, gid).doing(Code::Idmap, || "become root inside")?;
+            }
+            if rustix::process::getuid() != uid {
+                rustix::thread::set_thread_res_uid(uid, uid, uid).doing(Code::Idmap, || "become root inside")?;
+            }
+        }
+        die_with_parent()?;
+        hide_from_container()
+    }
+}
+
+/// All that is mounted, named or switched on inside.
+fn furnish(
+    plan: &Plan<'_>,
+    root: BorrowedFd<'_>,
+    list: &[Mount],
+    prepared: Vec<Prepared>,
+    place: Place<'_>,
+) -> Result<(), StartError> {
+    let spec = &plan.bundle.spec;
+    for (mount, prepared) in list.iter().zip(prepared) {
+        mounts::place(mount, prepared, root, place, list)?;
+    }
+    if place.own_network {
+        duckweed_sys::interface::loopback_up().doing(Code::Namespace, || "bring up the loopback interface")?;
+    }
+    if plan.namespaces.has(NEWUTS) {
+        if !spec.hostname.is_empty() {
+            rustix::system::sethostname(spec.hostname.as_bytes()).doing(Code::Namespace, || "set the host name")?;
+        }
+        if !spec.domainname.is_empty() {
+            rustix::system::setdomainname(spec.domainname.as_bytes()).doing(Code::Namespace, || "set the domain name")?;
+        }
+    }
+    for (key, value) in &spec.linux.sysctl {
+        let path = Path::new("/proc/sys").join(key.replace('.', "/"));
+        let file = resolve::open(root, &path, OFlags::WRONLY).doing(Code::Namespace, || format!("set sysctl {key}"))?;
+        rustix::io::write(&file, value.as_bytes()).doing(Code::Namespace, || format!("set sysctl {key}={value}"))?;
+    }
+    mounts::mask(&spec.linux.masked_paths, root)?;
+    mounts::protect(&spec.linux.readonly_paths, root)
+}
+
+/// Who the command runs as, and its environment with a HOME; makes the working directory.
+fn identify(plan: &Plan<'_>, root: BorrowedFd<'_>) -> Result<(Identity, Vec<String>), StartError> {
+    let process = &plan.bundle.spec.process;
+    let wanted = plan.bundle.block.user.as_deref().unwrap_or_default();
+    let mut env = process.env.clone();
+    let fallback = Identity {
+        uid: process.user.uid,
+        gid: process.user.gid,
+        groups: process.user.additional_gids.clone(),
+        home: None,
+    };
+    let identity = look_up(root, wanted, &plan.bundle.block.groups, fallback, &mut env)?;
+    check_mapped(&identity, wanted, plan.maps.as_ref())?;
+    if plan.bundle.block.make_cwd && !process.cwd.is_empty() {
+        let cwd = Path::new(&process.cwd);
+        if let Err(Errno::NOENT) = resolve::open(root, cwd, OFlags::PATH) {
+            let context = || format!("make the working directory {}", process.cwd);
+            resolve::mount_point(root, cwd, resolve::Kind::Dir).doing(Code::BadCwd, context)?;
+            let (uid, gid) = (rustix::process::Uid::from_raw(identity.uid), rustix::process::Gid::from_raw(identity.gid));
+            let made = resolve::open(root, cwd, OFlags::RDONLY | OFlags::DIRECTORY).doing(Code::BadCwd, context)?;
+            rustix::fs::fchown(made, Some(uid), Some(gid)).doing(Code::BadCwd, context)?;
+        }
+    }
+    Ok((identity, env))
+}
+
+/// Finds a user, its groups and its home; reads passwd and group only when it must.
+pub(super) fn look_up(
+    root: BorrowedFd<'_>,
+    wanted: &str,
+    groups: &[String],
+    fallback: Identity,
+    env: &mut Vec<String>,
+) -> Result<Identity, StartError> {
+    let has_home = env.iter().any(|variable| variable.starts_with("HOME="));
+    let needs_names = !wanted.is_empty() && wanted != "0:0";
+    let passwd = if needs_names || !has_home { table(root, "/etc/passwd")? } else { Vec::new() };
+    let group = if needs_names || !groups.is_empty() { table(root, "/etc/group")? } else { Vec::new() };
+    let mut identity = if wanted.is_empty() {
+        Identity { home: user::home_of(fallback.uid, &passwd), ..fallback }
+    } else {
+        user::resolve(wanted, &passwd, &group)?
+    };
+    for name in groups {
+        identity.groups.push(user::group_id(name, &group)?);
+    }
+    if !has_home {
+        env.push(format!("HOME={}", identity.home.as_deref().filter(|home| !home.is_empty()).unwrap_or("/")));
+    }
+    Ok(identity)
+}
+
+/// The bytes of a file of the image; a missing one is empty, a pipe or device is refused.
+fn table(root: BorrowedFd<'_>, path: &'static str) -> Result<Vec<u8>, StartError> {
+    let context = || format!("read {path}");
+    let file = match resolve::open(root, Path::new(path), OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Vec::new()),
+        other => other.doing(Code::BadUser, context)?,
+    };
+    let file = std::fs::File::from(file);
+    if !file.metadata().doing(Code::BadUser, context)?.is_file() {
+        return Err(StartError::new(Code::BadUser, context(), format!("{path} of the container is no regular file")));
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST_TABLE).read_to_end(&mut bytes).doing(Code::BadUser, context)?;
+    Ok(bytes)
+}
+
+/// From root inside to the command's user; nothing of ours is left after this.
+fn become_user(
+    plan: &Plan<'_>,
+    identity: &Identity,
+    cwd: &str,
+    env: &[String],
+    socket: &OwnedFd,
+) -> Result<duckweed_sys::exec::Program, StartError> {
+    let process = &plan.bundle.spec.process;
+    let program = command::program(&process.args, env)?;
+    if let Io::Fds { stdin, stdout, stderr } = &plan.io {
+        terminal::stdio(stdin.as_fd(), stdout.as_fd(), stderr.as_fd()).doing(Code::Internal, || "hand over stdio")?;
+    }
+    duckweed_sys::exec::close_on_exec_from(3).doing(Code::Internal, || "close what is inherited")?;
+    credentials::limit(&process.rlimits)?;
+    rustix::process::umask(Mode::from_raw_mode(process.user.umask.unwrap_or(0o022)));
+    let cwd = if cwd.is_empty() { "/" } else { cwd };
+    let entered = rustix::process::chdir(cwd);
+    if process.no_new_privileges {
+        rustix::thread::set_no_new_privs(true).doing(Code::Internal, || "set no_new_privs")?;
+    } else {
+        filter(plan)?;
+    }
+    take_on(identity, plan.capabilities, plan.maps.as_ref())?;
+    if entered.is_err() {
+        // Root inside may be nobody on a network file system where the user is somebody.
+        rustix::process::chdir(cwd).doing(Code::BadCwd, || format!("enter the working directory {cwd}"))?;
+    }
+    duckweed_sys::exec::reset_signals();
+    if process.no_new_privileges {
+        filter(plan)?;
+    }
+    parent_is_there(socket)?;
+    Ok(program)
+}
+
+fn filter(plan: &Plan<'_>) -> Result<(), StartError> {
+    match &plan.filter {
+        Some(filter) => duckweed_sys::seccomp::install(&filter.program, filter.flags)
+            .doing(Code::Seccomp, || "install the system call filter"),
+        None => Ok(()),
+    }
+}
+
+/// The death signal was armed by now; a parent that died before it was leaves its end closed.
+fn parent_is_there(socket: &OwnedFd) -> Result<(), StartError> {
+    let mut byte = [0];
+    match rustix::net::recv(socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Ok((0, _)) => clone::exit(125),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,227 @@
+//! The `userns` isolation backend: from a bundle to a process held apart by namespaces.
+//!
+//! One fork into all namespaces at once; the child makes its own world and becomes the
+//! command. Parent and child share one socket, the start socket:
+//!
+//! ```text
+//! parent                                     child
+//! clone(NEW*)                                mounts private; root file system and binds as detached
+//! single id: nothing                         trees; pivot into the root, the host's tree is gone
+//! range: newuidmap, newgidmap at once        (single id: writes its own maps first)
+//!   "maps are written" ------------------->  waits here only when it must
+//!                                            the other mounts, /dev, limits, user, capabilities
+//!   <----------------- the pty's master, if  seccomp, execve
+//!   <--- a StartError in JSON, or the end of file that close-on-exec makes of a good exec
+//! ```
+//!
+//! Everything after the pivot happens with `/` being the container's: a hostile link in
+//! an image can only lead to the image. What must come from the host (sources of bind
+//! mounts, a fresh /proc, which the kernel grants only to who still sees one) is held as
+//! a detached mount by then.
+
+mod child;
+mod command;
+mod credentials;
+mod dev;
+mod idmap;
+mod mounts;
+mod options;
+mod plan;
+mod resolve;
+mod root;
+mod terminal;
+pub mod user;
+
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use duckweed_sys::clone::{self, Fork};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType,
+};
+use rustix::process::Pid;
+use serde::Deserialize;
+
+use crate::bundle::Bundle;
+use crate::start_error::{Code, Doing as _, StartError};
+
+/// The command's stdin, stdout and stderr.
+#[derive(Debug)]
+pub enum Io {
+    /// Ours.
+    Inherit,
+    /// These.
+    Fds {
+        /// Descriptor 0.
+        stdin: OwnedFd,
+        /// Descriptor 1.
+        stdout: OwnedFd,
+        /// Descriptor 2.
+        stderr: OwnedFd,
+    },
+    /// A new terminal of the container's own devpts.
+    Terminal {
+        /// Height in characters.
+        rows: u16,
+        /// Width in characters.
+        cols: u16,
+    },
+}
+
+/// A command that runs.
+#[derive(Debug)]
+pub struct Started {
+    /// In our pid namespace; ours to reap.
+    pub pid: Pid,
+    /// The same, for ever.
+    pub pidfd: OwnedFd,
+    /// The terminal's master side, for [`Io::Terminal`].
+    pub console: Option<OwnedFd>,
+}
+
+/// A command for a running container, contracts.md §6.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct ExecRequest {
+    /// The command; never empty.
+    pub args: Vec<String>,
+    /// `NAME=value`, after the container's own environment and winning over it.
+    pub env: Vec<String>,
+    /// Empty: the container's.
+    pub cwd: String,
+    /// Empty: the container's.
+    pub user: String,
+    /// More groups.
+    pub groups: Vec<String>,
+    /// With a terminal.
+    pub tty: bool,
+    /// With all capabilities and without the filter.
+    pub privileged: bool,
+}
+
+/// Starts the bundle's command; comes back when its execve has succeeded.
+///
+/// The process must be single-threaded (see [`clone::fork`]); the command dies with it.
+///
+/// # Errors
+/// Whatever kept it from starting; no process is left then.
+pub fn start(bundle: &Bundle, io: Io) -> Result<Started, StartError> {
+    let plan = plan::Plan::new(bundle, io)?;
+    let (ours, theirs) = start_socket()?;
+    match clone::fork(plan.namespaces.flags).map_err(|error| plan.namespaces.refusal(&error))? {
+        Fork::Child => {
+            drop(ours);
+            child::become_command(plan, theirs)
+        }
+        Fork::Parent { pid, pidfd } => {
+            drop(theirs);
+            drop(plan.io);
+            let maps = match &plan.maps {
+                Some(maps) if !maps.is_single() => maps.write_by_helpers(pid).and_then(|()| go(&ours)),
+                _ => Ok(()),
+            };
+            finish(pid, pidfd, &ours, maps)
+        }
+    }
+}
+
+/// Starts a command in a running container, `init` being its first process.
+///
+/// # Errors
+/// As [`start`].
+pub fn exec(_bundle: &Bundle, _init: BorrowedFd<'_>, _request: &ExecRequest, _io: Io) -> Result<Started, StartError> {
+    Err(StartError::new(Code::Internal, "exec", "exec is not there yet"))
+}
+
+/// Removes trees that may hold files of subordinate ids or unreadable directories.
+///
+/// # Errors
+/// The last refusal, when something is left.
+pub fn remove_trees(_bundle: &Bundle, paths: &[PathBuf]) -> std::io::Result<()> {
+    for path in paths {
+        std::fs::remove_dir_all(path)?;
+    }
+    Ok(())
+}
+
+/// Runs a plain OCI bundle with our stdio and answers with the exit code of its command.
+///
+/// # Errors
+/// As [`start`].
+pub fn run_bundle(dir: &Path, _id: &str) -> Result<i32, StartError> {
+    let bundle = Bundle::load(dir)?;
+    let started = start(&bundle, Io::Inherit)?;
+    reap(started.pid)
+}
+
+/// Waits for a child and says its exit code, 128+n for signal n.
+fn reap(pid: Pid) -> Result<i32, StartError> {
+    use rustix::process::{waitpid, WaitOptions};
+    loop {
+        match waitpid(Some(pid), WaitOptions::empty()) {
+            Ok(Some((_, status))) => {
+                if let Some(code) = status.exit_status() {
+                    return Ok(code);
+                }
+                if let Some(signal) = status.terminating_signal() {
+                    return Ok(128 + signal);
+                }
+            }
+            Ok(None) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(StartError::errno(Code::Internal, "wait for the container", errno)),
+        }
+    }
+}
+
+fn start_socket() -> Result<(OwnedFd, OwnedFd), StartError> {
+    rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .doing(Code::Internal, || "make the start socket")
+}
+
+fn go(socket: &OwnedFd) -> Result<(), StartError> {
+    rustix::net::send(socket, b"g", SendFlags::NOSIGNAL).doing(Code::Internal, || "tell the child").map(drop)
+}
+
+/// Hears the child out; on any failure the child is killed and reaped.
+fn finish(
+    pid: Pid,
+    pidfd: OwnedFd,
+    socket: &OwnedFd,
+    so_far: Result<(), StartError>,
+) -> Result<Started, StartError> {
+    match so_far.and_then(|()| outcome(socket)) {
+        Ok(console) => Ok(Started { pid, pidfd, console }),
+        Err(error) => {
+            let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+            let _ = reap(pid);
+            Err(error)
+        }
+    }
+}
+
+/// Reads the start socket to its end: perhaps a console, then an error or nothing.
+fn outcome(socket: &OwnedFd) -> Result<Option<OwnedFd>, StartError> {
+    let mut console = None;
+    let mut bytes = vec![0; 16 * 1024];
+    loop {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [std::io::IoSliceMut::new(&mut bytes)];
+        let message = match rustix::net::recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Err(rustix::io::Errno::INTR) => continue,
+            other => other.doing(Code::Internal, || "hear from the child")?,
+        };
+        if message.bytes == 0 {
+            return Ok(console);
+        }
+        for part in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(mut fds) = part {
+                console = fds.next();
+            }
+        }
+        if let Ok(error) = serde_json::from_slice(&bytes[..message.bytes]) {
+            return Err(error);
+        }
+    }
+}

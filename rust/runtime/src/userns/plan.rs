@@ -1,0 +1,104 @@
+//! What can be worked out before the fork: a mistake in the bundle costs no process, and
+//! the child finds everything ready.
+
+use duckweed_sys::clone::{self, Flags};
+use duckweed_sys::seccomp::Instruction;
+use std::io;
+
+use super::credentials::CapabilityMasks;
+use super::idmap::Maps;
+use super::Io;
+use crate::bundle::Bundle;
+use crate::seccomp::{self, Builtin};
+use crate::spec::{Namespace, NamespaceKind, SeccompProfile};
+use crate::start_error::{Code, StartError};
+
+/// All that the child needs.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    pub bundle: &'a Bundle,
+    pub io: Io,
+    pub namespaces: Namespaces,
+    /// `None` without a new user namespace.
+    pub maps: Option<Maps>,
+    pub capabilities: CapabilityMasks,
+    pub filter: Option<Filter>,
+}
+
+/// A system call filter and its `SECCOMP_FILTER_FLAG_*`.
+#[derive(Debug)]
+pub(super) struct Filter {
+    pub program: Vec<Instruction>,
+    pub flags: u32,
+}
+
+impl<'a> Plan<'a> {
+    pub fn new(bundle: &'a Bundle, io: Io) -> Result<Plan<'a>, StartError> {
+        if bundle.spec.process.args.is_empty() {
+            return Err(StartError::new(Code::Spec, "read the command", "no command: `process.args` is empty"));
+        }
+        let namespaces = Namespaces::new(&bundle.spec.linux.namespaces)?;
+        let capabilities = CapabilityMasks::new(bundle.spec.process.capabilities.as_ref());
+        let maps = match namespaces.has(clone::NEWUSER) {
+            true => Some(Maps::new(&bundle.spec.linux.uid_mappings, &bundle.spec.linux.gid_mappings)?),
+            false => None,
+        };
+        let filter = Filter::new(bundle, capabilities.effective)?;
+        Ok(Plan { bundle, io, namespaces, maps, capabilities, filter })
+    }
+}
+
+impl Filter {
+    pub fn new(bundle: &Bundle, capabilities: u64) -> Result<Option<Filter>, StartError> {
+        let builtin = bundle.block.seccomp.map(|profile| match profile {
+            SeccompProfile::Default => Builtin::Default,
+            SeccompProfile::Unconfined => Builtin::Unconfined,
+        });
+        let rules = bundle.spec.linux.seccomp.as_ref();
+        let program = seccomp::program(rules, builtin, capabilities)
+            .map_err(|error| StartError::new(Code::Seccomp, "make the filter", error.to_string()))?;
+        Ok(program.map(|program| Filter { program, flags: rules.map_or(0, |rules| rules.flag_bits()) }))
+    }
+}
+
+/// The namespaces to make.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Namespaces {
+    pub flags: Flags,
+}
+
+impl Namespaces {
+    fn new(wanted: &[Namespace]) -> Result<Self, StartError> {
+        let mut flags = 0;
+        for namespace in wanted {
+            if let Some(path) = &namespace.path {
+                let message = format!("joining a namespace by its path ({}) is not supported", path.display());
+                return Err(StartError::new(Code::Namespace, "read linux.namespaces", message));
+            }
+            flags |= match namespace.kind {
+                NamespaceKind::User => clone::NEWUSER,
+                NamespaceKind::Mount => clone::NEWNS,
+                NamespaceKind::Pid => clone::NEWPID,
+                NamespaceKind::Ipc => clone::NEWIPC,
+                NamespaceKind::Uts => clone::NEWUTS,
+                NamespaceKind::Network => clone::NEWNET,
+                NamespaceKind::Cgroup => clone::NEWCGROUP,
+                NamespaceKind::Time => 0,
+            };
+        }
+        if flags & clone::NEWNS == 0 {
+            let message = "a container needs a mount namespace of its own: `linux.namespaces` has none";
+            return Err(StartError::new(Code::Spec, "read linux.namespaces", message));
+        }
+        Ok(Self { flags })
+    }
+
+    pub fn has(self, flag: Flags) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Why clone(2) refused.
+    pub fn refusal(self, error: &io::Error) -> StartError {
+        StartError::io(Code::Namespace, "make the container's namespaces", error)
+    }
+}
