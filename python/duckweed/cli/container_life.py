@@ -1,4 +1,4 @@
-"""`stop`, `kill`, `restart`, `wait`, `rm`, `rename`, `container prune`: what happens to containers that exist.
+"""`stop`, `kill`, `restart`, `wait`, `rm`, `rename`, `container prune`: what becomes of containers.
 
 Verbs over several containers do what they can: a name that fails gets a line on stderr, the others are still
 done, and the exit code is 1.

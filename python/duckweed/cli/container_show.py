@@ -144,11 +144,37 @@ def row(summary: dict[str, Any], *, full: bool = False) -> dict[str, Any]:
 
 
 def _ports(ports: Iterable[dict[str, Any]]) -> str:
+    """Docker's PORTS: ports that keep their number, as ranges; then those with another one outside."""
+    runs: dict[tuple[str, str], list[int]] = {}
+    moved = []
+    for port in sorted(ports, key=lambda port: (port["PrivatePort"], port.get("IP") or "", port["Type"])):
+        private, public, kind, host = (
+            port["PrivatePort"],
+            port.get("PublicPort"),
+            port["Type"],
+            port.get("IP") or "",
+        )
+        if public and public != private:
+            moved.append(f"{host}:{public}->{private}/{kind}")
+        else:
+            runs.setdefault((host if public else "", kind), []).append(private)
     texts = []
-    for port in sorted(ports, key=lambda port: (port["PrivatePort"], port.get("PublicPort", 0))):
-        text = f"{port['PrivatePort']}/{port['Type']}"
-        texts.append(f"{port.get('IP', '')}:{port['PublicPort']}->{text}" if port.get("PublicPort") else text)
-    return ", ".join(texts)
+    for (host, kind), numbers in sorted(runs.items()):
+        for first, last in _ranges(numbers):
+            span = str(first) if first == last else f"{first}-{last}"
+            texts.append(f"{host}:{span}->{span}/{kind}" if host else f"{span}/{kind}")
+    return ", ".join(texts + moved)
+
+
+def _ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Sorted numbers as runs: 1 2 3 7 -> (1, 3) (7, 7)."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] >= number - 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return runs
 
 
 def _size(summary: dict[str, Any]) -> str:

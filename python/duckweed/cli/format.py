@@ -122,7 +122,15 @@ def render_template(template: str, data_json: str) -> str:
     """`_core.render_template`, imported when there is a template to render."""
     from duckweed import _core
 
-    return _core.render_template(template, data_json)
+    try:
+        return _core.render_template(template, data_json)
+    except UnicodeEncodeError:
+        # A name on disk may be no text at all; Go shows such bytes as U+FFFD.
+        return _core.render_template(_as_text(template), _as_text(data_json))
+
+
+def _as_text(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def compact(data: Any) -> str:

@@ -138,7 +138,8 @@ def _formatted(template: str, facts: dict[str, Any]) -> int:
 def doctor(call: Call) -> int:
     """Say what this machine allows, what is used instead, and what could be changed
 
-    The exit code is 0 when everything works, 1 when something is done in a poorer way, 2 when containers cannot run here.
+    The exit code is 0 when everything works, 1 when something is done in a poorer way, 2 when containers
+    cannot run here.
     """
     report = call.engine.doctor()
     if call.get("json"):

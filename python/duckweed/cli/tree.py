@@ -92,10 +92,8 @@ ALIASES: dict[str, str] = {
 
 def load(path: str) -> Verb:
     """Imports the verb of a path such as `container ls`; KeyError when there is none."""
-    from importlib import import_module
-
     module, _, attribute = COMMANDS[ALIASES.get(path, path)].partition(":")
-    found: Verb = getattr(import_module(f"duckweed.cli.{module}"), attribute)
+    found: Verb = getattr(__import__(f"duckweed.cli.{module}", fromlist=[attribute]), attribute)
     return found
 
 
