@@ -7,12 +7,19 @@ user would type (`"./src:/app:ro"`, `"8m"`) or the natural Python value.
 
 from __future__ import annotations
 
+import os
+
+from duckweed.store.containers import ContainerStore
+from duckweed.store.layout import Layout
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any, BinaryIO
 
-    from duckweed.containers.container import Container
+    from duckweed.containers.collection import Containers
+    from duckweed.containers.place import Place
+    from duckweed.containers.run_image import RunImage
 
 
 class Result:
@@ -34,11 +41,16 @@ class Engine:
     """The engine over one store.
 
     `root` is the store's directory (default `$DUCKWEED_ROOT`, then `$XDG_DATA_HOME/duckweed`, then
-    `~/.local/share/duckweed`). The environment is read once, here.
+    `~/.local/share/duckweed`). Making one is cheap: nothing is read or made before it is needed.
     """
 
-    def __init__(self, root: str | None = None) -> None:
-        raise NotImplementedError
+    def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
+        self.layout = Layout(None if root is None else os.fspath(root))
+        self.root = self.layout.root
+        self.container_store = ContainerStore(self.layout)
+        self._containers: Containers | None = None
+        self._places: dict[str, Place] = {}
+        self._run_images: dict[str, RunImage] = {}
 
     @property
     def images(self) -> Images:
@@ -48,7 +60,11 @@ class Engine:
     @property
     def containers(self) -> Containers:
         """The containers of the store."""
-        raise NotImplementedError
+        if self._containers is None:
+            from duckweed.containers.collection import Containers
+
+            self._containers = Containers(self)
+        return self._containers
 
     @property
     def volumes(self) -> Volumes:
@@ -69,28 +85,49 @@ class Engine:
         """Runs `command` in a fresh container of `image`, waits for it and removes the container.
 
         `input` is fed to the command's stdin (none: /dev/null). `timeout` in seconds kills the container:
-        `Result.timed_out` is true and `exit_code` 137. With `capture=False` stdin, stdout and stderr are this process's own.
-        `check` raises `CommandFailed` unless the exit code is 0. `options` are those of `containers.create`.
-        Raises `NoSuchImage`, `UsageError`, `StartError` (the command could not be started: `exit_code` 125, 126, 127).
+        `Result.timed_out` is true and `exit_code` 137. With `capture=False` stdout and stderr are this process's own.
+        `check` raises CommandFailed unless the exit code is 0. `options` are those of `containers.create`.
+        Raises NoSuchImage, UsageError, StartError (the command could not be started: `exit_code` 125, 126, 127).
         """
-        raise NotImplementedError
+        from duckweed.containers import ephemeral
 
-    async def run_async(self, image: str, command: str | Sequence[str] | None = None, **options: Any) -> Result:
-        """`run` as a coroutine; cancelling it kills the container."""
-        raise NotImplementedError
+        return ephemeral.run(
+            self, image, command, input=input, timeout=timeout, check=check, capture=capture, options=options
+        )
+
+    async def run_async(
+        self,
+        image: str,
+        command: str | Sequence[str] | None = None,
+        *,
+        input: bytes | str | BinaryIO | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+        capture: bool = True,
+        **options: Any,
+    ) -> Result:
+        """`run` as a coroutine, without threads; cancelling it kills the container."""
+        from duckweed.containers import ephemeral
+
+        return await ephemeral.run_async(
+            self, image, command, input=input, timeout=timeout, check=check, capture=capture, options=options
+        )
 
     def info(self) -> dict[str, Any]:
         """What `docker info` would say, with this place's isolation, storage and notes."""
-        raise NotImplementedError
+        from duckweed.containers import information
+
+        return information.info(self)
 
     def version(self) -> dict[str, Any]:
         """Versions of the engine, the runtime, Python and the kernel, in the shape of `docker version`."""
-        raise NotImplementedError
+        from duckweed.containers import information
+
+        return information.version()
 
     def doctor(self) -> dict[str, Any]:
         """What this place allows, what it means and what could be changed: `host/doctor.py`'s report."""
         raise NotImplementedError
-
 
 class Image:
     """One image of the store: `id` (`sha256:...`), `short_id`, `tags`, `config` (OCI), `attrs` (docker inspect's dict)."""
@@ -145,32 +182,6 @@ class Images:
 
     def prune(self, *, all: bool = False, filters: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Removes dangling (or all unused) images: `{"ImagesDeleted", "SpaceReclaimed"}`."""
-        raise NotImplementedError
-
-
-class Containers:
-    """`engine.containers`."""
-
-    def create(self, image: str, command: str | Sequence[str] | None = None, **options: Any) -> Container:
-        """Makes a container without starting it. The options are `containers/options.py`'s."""
-        raise NotImplementedError
-
-    def run(self, image: str, command: str | Sequence[str] | None = None, **options: Any) -> Container:
-        """Creates a container and starts it, detached. As a context manager it is stopped and removed at the end."""
-        raise NotImplementedError
-
-    def get(self, name_or_id: str) -> Container:
-        """The container of a name, an id or an id's beginning; `NoSuchContainer` otherwise."""
-        raise NotImplementedError
-
-    def list(
-        self, *, all: bool = False, filters: Mapping[str, Any] | None = None, limit: int | None = None
-    ) -> list[Container]:
-        """Running (or all) containers, newest first. Filters are Docker's: a value or a list of values each."""
-        raise NotImplementedError
-
-    def prune(self, filters: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Removes all stopped containers: `{"ContainersDeleted", "SpaceReclaimed"}`."""
         raise NotImplementedError
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 import time
 
-from duckweed.containers.owner import is_alive, own_name
 from duckweed.errors import NoSuchContainer, WrongState
+from duckweed.store.scratch import is_stale, owner
 
 _PATIENCE_S = 30.0
 
@@ -40,7 +40,7 @@ class Claim:
 
     def attempt(self) -> bool:
         """Tries once. Raises NoSuchContainer when the directory is gone."""
-        name = f"claim.{own_name()}.{os.urandom(4).hex()}"
+        name = f"claim.{owner()}.{os.urandom(4).hex()}"
         path = f"{self.directory}/{name}"
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
@@ -50,7 +50,7 @@ class Claim:
         for entry in entries:
             if entry == name or not entry.startswith("claim."):
                 continue
-            if is_alive(entry[len("claim.") :].rpartition(".")[0]):
+            if not is_stale(entry[len("claim.") :].rpartition(".")[0]):
                 self._unlink(path)
                 return False
             self._unlink(f"{self.directory}/{entry}")

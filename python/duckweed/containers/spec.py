@@ -83,31 +83,22 @@ def capability_sets(options: Options) -> dict[str, list[str]]:
 
 
 def system_mounts(options: Options) -> list[dict[str, Any]]:
-    """/proc, /dev and /sys."""
-    device: dict[str, Any] = {"destination": "/dev", "type": "duckweed-dev", "source": "duckweed-dev"}
-    if options.shm_size != DEFAULT_SHM_BYTES:
-        device["options"] = [f"shm-size={options.shm_size}"]
+    """/proc, /dev and /sys; the runtime knows what to do where a fresh sysfs is refused."""
     access = "rw" if options.privileged else "ro"
-    if options.network == "host":
-        # A fresh sysfs needs a network namespace of one's own; the host's is bound instead.
-        sys: dict[str, Any] = {
-            "destination": "/sys",
-            "type": "bind",
-            "source": "/sys",
-            "options": ["rbind", "nosuid", "noexec", "nodev", access],
-        }
-    else:
-        sys = {
+    mounts = [
+        {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
+        {"destination": "/dev", "type": "duckweed-dev", "source": "duckweed-dev", "options": []},
+        {
             "destination": "/sys",
             "type": "sysfs",
             "source": "sysfs",
             "options": ["nosuid", "noexec", "nodev", access],
-        }
-    return [
-        {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
-        device,
-        sys,
+        },
     ]
+    if options.shm_size != DEFAULT_SHM_BYTES:
+        words = ["nosuid", "noexec", "nodev", "mode=1777", f"size={options.shm_size}"]
+        mounts.append({"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": words})
+    return mounts
 
 
 def file_mounts(directory: str, read_only: bool) -> list[dict[str, Any]]:
@@ -157,11 +148,6 @@ def rootfs_of(kind: str, directory: str, lower: Sequence[str]) -> dict[str, Any]
     return rootfs
 
 
-def mappings(lines: Sequence[Sequence[int]]) -> list[dict[str, int]]:
-    """Id map lines `(container, host, size)` as config.json writes them."""
-    return [{"containerID": inner, "hostID": outer, "size": size} for inner, outer, size in lines]
-
-
 def compose(
     options: Options,
     config: Mapping[str, Any],
@@ -202,8 +188,10 @@ def compose(
 
         linux["seccomp"] = linux_seccomp(options.seccomp, capabilities["effective"])
     mounts = system_mounts(options)
-    taken = {point["Destination"] for point in points}
-    mounts += [mount for mount in file_mounts(directory, options.read_only) if mount["destination"] not in taken]
+    mounts += file_mounts(directory, options.read_only)
+    if points:
+        taken = {point["Destination"] for point in points}
+        mounts = [mount for mount in mounts if mount["destination"] not in taken]
     mounts += user_mounts(points)
     annotation = _annotation(options, config, container_id, directory, rootfs, auto_remove, ephemeral)
     spec: dict[str, Any] = {

@@ -11,8 +11,8 @@ import os
 import time
 
 from duckweed import _core
-from duckweed.containers.owner import boot_id
 from duckweed.containers.quantities import human_duration, parse_rfc3339, rfc3339
+from duckweed.store.scratch import boot_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

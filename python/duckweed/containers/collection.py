@@ -1,0 +1,126 @@
+"""`engine.containers`: making, finding, listing and pruning containers."""
+
+from __future__ import annotations
+
+import os
+
+from duckweed.containers.container import Container
+from duckweed.errors import DuckweedError, NoSuchContainer, NoSuchImage
+from duckweed.store import scratch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from duckweed.engine import Engine
+
+
+class Containers:
+    """The containers of one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def create(self, image: str, command: str | Sequence[str] | None = None, **options: Any) -> Container:
+        """Makes a container without starting it. The options are Docker's flags (`containers/options.py`).
+
+        Raises NoSuchImage, UsageError, NameInUse, Unsupported.
+        """
+        from duckweed.containers import creation
+        from duckweed.containers.options import parse
+
+        parsed = parse(command, options)
+        found = find_image(self._engine, image)
+        container_id, document = creation.create(self._engine, found, parsed)
+        return Container(self._engine, container_id, document)
+
+    def run(self, image: str, command: str | Sequence[str] | None = None, **options: Any) -> Container:
+        """Creates a container and starts it, detached. As a context manager it is stopped and removed at the end."""
+        container = self.create(image, command, **{**options, "detach": True})
+        try:
+            container.start()
+        except DuckweedError:
+            if options.get("rm"):
+                try:
+                    container.remove(force=True, volumes=True)
+                except NoSuchContainer:
+                    pass  # the supervisor was quicker
+            raise
+        return container
+
+    def get(self, name_or_id: str) -> Container:
+        """The container of a name, an id or an id's beginning. Raises NoSuchContainer; Conflict for an ambiguous id."""
+        return Container(self._engine, self._engine.container_store.resolve(name_or_id))
+
+    def list(
+        self, *, all: bool = False, filters: Mapping[str, Any] | None = None, limit: int | None = None
+    ) -> list[Container]:
+        """Running (or all) containers, newest first. Filters are Docker's: a value or a list of values each."""
+        from duckweed.containers.filters import Filter
+
+        wanted = Filter(self._engine, filters) if filters else None
+        found: list[tuple[str, Container]] = []
+        for container_id, record in self._engine.container_store.records():
+            container = Container(self._engine, container_id, record)
+            if self._is_abandoned(container):
+                continue
+            found.append((record.get("Created") or "", container))
+        found.sort(key=lambda pair: pair[0], reverse=True)
+        every = all or limit is not None or (wanted is not None and wanted.wants_all)
+        result = []
+        for _, container in found:
+            if limit is not None and len(result) >= limit:
+                break
+            try:
+                if (every or container.status == "running") and (wanted is None or wanted(container)):
+                    result.append(container)
+            except NoSuchContainer:
+                continue  # went away meanwhile
+        return result
+
+    def _is_abandoned(self, container: Container) -> bool:
+        """Sweeps a container of `engine.run` whose process and supervisor were both killed; true when it is gone."""
+        owner = container.document.get("ephemeral")
+        if not owner or not scratch.is_stale(owner + "-"):
+            return False
+        try:
+            if container.state().running:
+                return False  # its supervisor is just taking it down
+            container.remove(force=True, volumes=True)
+        except DuckweedError:
+            pass
+        return True
+
+    def prune(self, filters: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Removes all stopped containers: `{"ContainersDeleted", "SpaceReclaimed"}`. Filters: label, label!, until."""
+        deleted: builtins.list[str] = []
+        reclaimed = 0
+        for container in self.list(all=True, filters=filters):
+            try:
+                if container.state().running or container.document.get("ephemeral"):
+                    continue
+                size = container.size()["SizeRw"]
+                container.remove()
+            except DuckweedError:
+                continue  # started, or removed by somebody else
+            deleted.append(container.id)
+            reclaimed += size
+        return {"ContainersDeleted": deleted, "SpaceReclaimed": reclaimed}
+
+
+def find_image(engine: Engine, name: str) -> Any:
+    """The image to make a container of. Raises NoSuchImage in the words of `docker run`."""
+    if not os.path.isdir(engine.layout.root):
+        engine.layout.ensure()
+    try:
+        return engine.run_image(name)
+    except NoSuchImage:
+        from duckweed.oci.reference import Reference
+
+        raise NoSuchImage(
+            f"Unable to find image '{Reference.parse(name).familiar}' locally",
+            "load it from an archive with `duckweed load -i FILE`, or use the built-in image `host`",
+            exit_code=125,
+        ) from None

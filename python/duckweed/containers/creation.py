@@ -1,0 +1,224 @@
+"""Making a container: its directory is built in `tmp/` and renamed into place whole, then its name is claimed.
+
+The order is what makes it safe without locks. The directory first: it is the reference that keeps the image's layers
+and the volumes, so they are looked for once more after it is there. The name second: a name that points at no directory
+is then always a dead one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from duckweed.containers import inspect, spec
+from duckweed.containers.mount_points import is_empty_directory, layers_may_hold, resolve, wanted_mounts
+from duckweed.containers.names import random_name
+from duckweed.containers.network import hosts_file, resolver_file
+from duckweed.containers.quantities import rfc3339
+from duckweed.errors import NameInUse, StoreError, UsageError
+from duckweed.oci.platform import Platform
+from duckweed.store import scratch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from duckweed.containers.options import Options
+    from duckweed.engine import Engine
+    from duckweed.containers.place import Place
+
+_RANDOM_NAMES_TRIED = 20
+
+
+def write_file(path: str, text: str) -> None:
+    """Writes a file of a directory that is not yet in place: no rename, no fsync."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+        while data:
+            data = data[os.write(fd, data) :]
+    finally:
+        os.close(fd)
+
+
+class Plan:
+    """A container on its way into the store: what was decided, before anything is written."""
+
+    __slots__ = ("config", "draft", "engine", "image", "layout", "options", "place", "points")
+
+    def __init__(self, engine: Engine, image: Any, options: Options) -> None:
+        self.engine = engine
+        self.layout = engine.layout
+        self.image = image
+        self.options = options
+        self.place: Place = engine.place(options.isolation)
+        self.config: Mapping[str, Any] = image.run_config
+        wanted = wanted_mounts(options.mounts, self.config.get("Volumes") or ())
+        self.points = resolve(wanted, engine.volumes) if wanted else []
+        self.draft = engine.container_store.draft()
+
+    @property
+    def hostname(self) -> str:
+        """The one asked for, the machine's on its own network, else the short id."""
+        if self.options.hostname:
+            return self.options.hostname
+        return os.uname().nodename if self.options.network == "host" else self.draft.id[:12]
+
+    def rootfs_kind(self) -> str:
+        """`host` for the built-in image, else what this place's storage allows."""
+        return "host" if self.image.is_host else self.place.rootfs
+
+    def auto_remove(self) -> dict[str, list[str]] | None:
+        """What the supervisor removes after the end: the directory, anonymous volumes, the name."""
+        if not self.options.rm:
+            return None
+        volumes = [os.path.dirname(point["Source"]) for point in self.points if point.get("Anonymous")]
+        names = [self.layout.name(self.options.name)] if self.options.name else []
+        return {"paths": [self.draft.final_path, *volumes], "names": names}
+
+    def spec_text(self, ephemeral: bool) -> str:
+        """config.json."""
+        directory = self.draft.final_path
+        return json.dumps(
+            spec.compose(
+                self.options,
+                self.config,
+                container_id=self.draft.id,
+                directory=directory,
+                hostname=self.hostname,
+                rootfs=spec.rootfs_of(self.rootfs_kind(), directory, self.image.lower),
+                uid_map=self.place.uid_map,
+                gid_map=self.place.gid_map,
+                points=self.points,
+                auto_remove=self.auto_remove(),
+                ephemeral=ephemeral,
+            )
+        )
+
+    def record(self, ephemeral: bool) -> dict[str, Any]:
+        """container.json."""
+        options = self.options
+        args = spec.process_args(self.config, options)
+        environment = spec.configured_environment(self.config, options)
+        return {
+            "version": 1,
+            "Id": self.draft.id,
+            "Name": f"/{options.name}" if options.name else "",
+            "Created": rfc3339(time.time_ns()),
+            "Image": self.image.asked,
+            "ImageID": self.image.id,
+            "Path": args[0],
+            "Args": args[1:],
+            "Config": inspect.config_of(options, self.image.asked, self.config, environment, self.hostname),
+            "HostConfig": inspect.host_config_of(options),
+            "Mounts": self.points,
+            "layers": self.image.layers,
+            "lower": self.image.lower,
+            "rootfs": self.rootfs_kind(),
+            "idmap": self.place.idmap,
+            "isolation": "userns",
+            "stop_signal": spec.stop_signal(options, self.config),
+            "notes": [*self.place.notes, *options.notes],
+            "ephemeral": scratch.owner() if ephemeral else None,
+        }
+
+    def write(self, ephemeral: bool) -> None:
+        """Fills the draft: everything but container.json."""
+        options, path = self.options, self.draft.path
+        for name in ("upper", "work", "rootfs"):
+            os.mkdir(f"{path}/{name}", 0o755)
+        write_file(f"{path}/hostname", self.hostname + "\n")
+        write_file(f"{path}/hosts", hosts_file(self.hostname, options.domainname, options.network, options.add_host))
+        resolver = resolver_file(options.network, options.dns, options.dns_search, options.dns_option)
+        write_file(f"{path}/resolv.conf", resolver)
+        write_file(f"{path}/config.json", self.spec_text(ephemeral))
+
+    def check_still_there(self) -> None:
+        """After the reference is in place: the layers, or a remover has won. Raises StoreError."""
+        for tree in self.image.lower:
+            if not os.path.isdir(tree):
+                raise StoreError(f"image `{self.image.asked}` was removed while a container was made of it")
+
+    def give_up(self) -> None:
+        """Removes what was made for a container that will not be."""
+        self.engine.container_store.abandon(self.draft)
+        self.engine.discard_volumes(self.points)
+
+
+def check_platform(image: Any, wanted: str) -> None:
+    """Raises UsageError, in Docker's words, when the image is for another platform than the one asked for."""
+    if not wanted or image.is_host:
+        return
+    asked, found = Platform.parse(wanted), Platform(image.os, image.architecture)
+    if (asked.os, asked.architecture) != (found.os, found.architecture):
+        raise UsageError(
+            f"image with reference {image.asked} was found but its platform ({found.os}/{found.architecture}) "
+            f"does not match the specified platform ({asked.os}/{asked.architecture})"
+        )
+
+
+def create(engine: Engine, image: Any, options: Options) -> tuple[str, dict[str, Any]]:
+    """A managed container of `image`, in the store and named; returns its id and container.json's document.
+
+    Raises UsageError, NameInUse, StoreError; nothing is left then.
+    """
+    check_platform(image, options.platform)
+    spec.process_args(image.run_config, options)  # the commonest mistake, found before anything is made
+    given = options.name
+    if given:
+        refuse_taken(engine, given)
+    plan = Plan(engine, image, options)
+    try:
+        copy_up(plan)
+        document = _commit(plan, given)
+    except BaseException:
+        plan.give_up()
+        raise
+    try:
+        plan.check_still_there()
+    except StoreError:
+        engine.container_store.remove(plan.draft.id, plan.place.flavour)
+        engine.discard_volumes(plan.points)
+        raise
+    return plan.draft.id, document
+
+
+def _commit(plan: Plan, given: str) -> dict[str, Any]:
+    store, options = plan.engine.container_store, plan.options
+    for attempt in range(_RANDOM_NAMES_TRIED):
+        if not given:
+            options.name = random_name() + (str(os.urandom(1)[0] % 10) if attempt else "")
+        if attempt == 0:
+            plan.write(ephemeral=False)
+        else:
+            write_file(f"{plan.draft.path}/config.json", plan.spec_text(False))
+        document = plan.record(ephemeral=False)
+        try:
+            store.commit(plan.draft, options.name, document)
+            return document
+        except NameInUse:
+            if given:
+                raise
+    raise StoreError("cannot find a free container name", "name it with `--name`")
+
+
+def refuse_taken(engine: Engine, name: str) -> None:
+    """An early answer, before volumes are made; the claim decides."""
+    store = engine.container_store
+    holder = store.holder(name)
+    if holder and not store.release_if_stale(name, holder):
+        raise NameInUse(
+            f'Conflict. The container name "/{name}" is already in use by container "{holder}". '
+            "You have to remove (or rename) that container to be able to reuse that name."
+        )
+
+
+def copy_up(plan: Plan) -> None:
+    """Fills empty volumes with what the image has at their mount points, as Docker does at create."""
+    for point in plan.points:
+        if point["Type"] != "volume" or point.get("NoCopy") or plan.image.is_host:
+            continue
+        if is_empty_directory(point["Source"]) and layers_may_hold(plan.image.lower, point["Destination"]):
+            plan.engine.copy_up(plan.image, plan.place, point["Destination"], point["Source"])
