@@ -2,11 +2,15 @@
 //!
 //! `bundle` reads config.json, `userns` turns it into a process in its own namespaces,
 //! `seccomp` makes the filter it runs under, `within` does single jobs in a short-lived
-//! user namespace.
+//! user namespace. `supervise` stays with what runs, `client` brings a user's terminal to
+//! it, and `message` is what the two say to each other.
 #![forbid(unsafe_code)]
 
 pub mod bundle;
+pub mod client;
+pub mod message;
 pub mod seccomp;
 pub mod spec;
 pub mod start_error;
+pub mod supervise;
 pub mod userns;

@@ -1,0 +1,282 @@
+//! The supervisor: the one process that stays with a running container.
+//!
+//! ```text
+//!   engine --channel--+                      +-- pipes or terminal -- init and its children
+//!                     +-- duckweed-runtime --+-- pidfd of init, of every exec'd command
+//!   clients --socket--+      supervise       +-- container.log, state.json
+//! ```
+//!
+//! It starts the container through [`crate::userns`], then waits in one loop ([`watch`])
+//! for output, clients, ends and signals. Idle it holds no more than a few descriptors
+//! and a megabyte. Nothing else knows that the container runs: its death is the
+//! container's (init dies with its parent), and its end is written down by it alone.
+//!
+//! Two ways of life. *Managed*: the supervisor owns the container's stdio and its log, leaves
+//! the session of whoever started it, and outlives them. *Inherit*: the container has the
+//! caller's own descriptors 0, 1 and 2, nothing is copied or logged, and the end of
+//! the channel is the end of the container.
+//!
+//! The start is answered on the channel when execve has succeeded, not before; a failed one
+//! is recorded, cleaned up after, and explained there.
+
+mod address;
+mod child;
+mod clock;
+mod connection;
+mod ending;
+mod events;
+mod log;
+mod removal;
+mod requests;
+mod session;
+mod slots;
+mod state;
+mod stdio;
+mod terms;
+mod watch;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use duckweed_sys::signal::Signals;
+use rustix::process::Signal;
+
+use crate::bundle::Bundle;
+use crate::message::{packet, Answer, Attach, ClientMessage, Request, SupervisorMessage};
+use crate::start_error::{Code, Doing as _, StartError};
+use crate::userns::{self, Io, Started};
+use child::Child;
+use connection::Connection;
+use events::Events;
+use slots::Slots;
+use state::State;
+use stdio::Stdio;
+use terms::Terms;
+use watch::{Place, Supervisor};
+
+/// What the command line says.
+#[derive(Debug)]
+pub struct Options {
+    /// The container's directory.
+    pub container: PathBuf,
+    /// The socket inherited from whoever started us.
+    pub channel: OwnedFd,
+    /// Leave the caller's session and let it go on.
+    pub daemonize: bool,
+    /// The container has our descriptors 0, 1 and 2.
+    pub inherit: bool,
+}
+
+/// Supervises a container from its start to its end; the answer is its exit code.
+///
+/// # Errors
+/// What kept it from starting. It has been said on the channel and written down already.
+pub fn main(mut options: Options) -> Result<i32, StartError> {
+    if options.daemonize {
+        duckweed_sys::daemon::daemonize().doing(Code::Internal, || "leave the session")?;
+    } else if !options.inherit {
+        // Ctrl-C in the caller's terminal is the client's to forward. Fails only for a group leader.
+        let _ = rustix::process::setsid();
+    }
+    let place = Place::of(&options.container);
+    if !options.inherit {
+        // Nobody's pipe stays open for us, and a program that replaced our terminal is not written to.
+        let _ = silence();
+    }
+    let channel = options.channel;
+    options.channel = channel.try_clone().doing(Code::Internal, || "copy the channel")?;
+    match start(&place, options) {
+        Ok(supervisor) => {
+            drop(channel);
+            supervisor.run().doing(Code::Internal, || "wait for events")
+        }
+        Err(failure) => Err(failure.report(&place, channel.as_fd())),
+    }
+}
+
+impl Place {
+    fn of(container: &Path) -> Self {
+        let container = std::path::absolute(container).unwrap_or_else(|_| container.to_owned());
+        let store = container.parent().and_then(Path::parent).unwrap_or(Path::new("/")).to_owned();
+        let id = container.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        Self { container, store, id }
+    }
+}
+
+/// A start that failed, with what is known of the container.
+struct Failure {
+    error: StartError,
+    bundle: Option<Box<(Bundle, Terms)>>,
+    /// Another supervisor has it: its record is not ours to write.
+    foreign: bool,
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        Self { error, bundle: None, foreign: false }
+    }
+}
+
+impl Failure {
+    /// Writes the failure down, removes what shall not stay, and answers on the channel.
+    fn report(self, place: &Place, channel: std::os::fd::BorrowedFd<'_>) -> StartError {
+        let auto_remove = self.bundle.as_ref().and_then(|known| known.1.auto_remove.clone());
+        let mut trees = Vec::new();
+        if let (Ok(mut state), false) = (State::starting(auto_remove.is_some()), self.foreign) {
+            state.end(self.error.exit_code, &self.error.message);
+            match &auto_remove {
+                Some(what) => trees = removal::take_away(what, &state, &place.store, &place.id),
+                // The answer says it too; a store that cannot be written has no place for more.
+                None => drop(state.write(&place.store, &place.container)),
+            }
+        }
+        let (kind, payload) = SupervisorMessage::Answer(Answer::no(self.error.clone())).encode();
+        let _ = packet::send(channel, kind, &payload, &[]);
+        if let Some(known) = &self.bundle {
+            let _ = userns::remove_trees(&known.0, &trees);
+        }
+        self.error
+    }
+}
+
+fn start(place: &Place, options: Options) -> Result<Supervisor, Failure> {
+    let bundle = Bundle::load(&place.container)?;
+    let terms = Terms::of(&bundle);
+    let lock = match lock(place) {
+        Ok(lock) => lock,
+        Err(error) => return Err(Failure { error, bundle: None, foreign: true }),
+    };
+    match start_locked(place, options, &bundle, &terms, lock) {
+        Ok((supervisor, keep)) => {
+            Ok(Supervisor { bundle: keep.then_some(bundle), ..supervisor })
+        }
+        Err(error) => Err(Failure { error, bundle: Some(Box::new((bundle, terms))), foreign: false }),
+    }
+}
+
+/// The part of a start after which a failure is the container's.
+fn start_locked(
+    place: &Place,
+    options: Options,
+    bundle: &Bundle,
+    terms: &Terms,
+    lock: Option<OwnedFd>,
+) -> Result<(Supervisor, bool), StartError> {
+    let log = if options.inherit { None } else { terms.open_log()? };
+    let mut channel = Connection::new(options.channel).doing(Code::Internal, || "use the channel")?;
+    let first = if options.inherit { None } else { waiting_attach(&channel) };
+    let (started, stdio) = start_with_stdio(bundle, terms, options.inherit, first)?;
+    let init = Child::new(started.pidfd);
+    // Only now: the mask would be the container's too.
+    let signals = [Signal::TERM, Signal::INT, Signal::HUP].map(Signal::as_raw);
+    let signals = Signals::block(&signals).doing(Code::Internal, || "watch signals")?;
+    if options.inherit {
+        // The caller's pipes end with the container, not with us.
+        let _ = silence();
+    }
+    let (state, listener) = match announce(place, terms, started.pid) {
+        Ok(announced) => announced,
+        Err(error) => {
+            init.kill();
+            return Err(StartError::io(Code::Internal, "record the start", &error));
+        }
+    };
+    if !options.inherit {
+        channel.tell(&SupervisorMessage::Answer(Answer::started(state.pid)), None);
+    }
+    let mut connections = Slots::default();
+    let number = connections.insert(channel);
+    let mut supervisor = Supervisor {
+        place: Place { container: place.container.clone(), store: place.store.clone(), id: place.id.clone() },
+        terms: terms.clone(),
+        state,
+        bundle: None,
+        events: Events::new().doing(Code::Internal, || "make an epoll descriptor")?,
+        signals,
+        init,
+        stdio,
+        log,
+        connections,
+        sessions: Slots::default(),
+        listener: Some(listener),
+        accepting: false,
+        owner: options.inherit.then_some(number),
+        ending: None,
+        congested: false,
+        lock,
+    };
+    if let Some(attach) = first {
+        supervisor.attach(number, attach);
+    }
+    Ok((supervisor, options.inherit))
+}
+
+fn start_with_stdio(
+    bundle: &Bundle,
+    terms: &Terms,
+    inherit: bool,
+    first: Option<Attach>,
+) -> Result<(Started, Stdio), StartError> {
+    if inherit {
+        return Ok((userns::start(bundle, Io::Inherit)?, Stdio::default()));
+    }
+    if let Some(size) = terms.terminal {
+        let (rows, cols) = first.map(|attach| (attach.rows, attach.cols)).filter(|size| size.0 > 0).unwrap_or(size);
+        let mut started = userns::start(bundle, Io::Terminal { rows, cols })?;
+        let master = started.console.take();
+        let master =
+            master.ok_or_else(|| StartError::new(Code::Internal, "console", "the container gave no terminal"))?;
+        let stdio = Stdio::terminal(master).doing(Code::Internal, || "use the terminal")?;
+        return Ok((started, stdio));
+    }
+    let with_input = terms.stdin != crate::spec::Stdin::Null;
+    let (ours, theirs) = Stdio::pipes(with_input).doing(Code::Internal, || "make pipes")?;
+    let io = Io::Fds { stdin: theirs.stdin, stdout: theirs.stdout, stderr: theirs.stderr };
+    Ok((userns::start(bundle, io)?, ours))
+}
+
+/// Listens, and then says in state.json that the container runs and where.
+fn announce(place: &Place, terms: &Terms, pid: rustix::process::Pid) -> std::io::Result<(State, OwnedFd)> {
+    let mut state = State::starting(terms.auto_remove.is_some())?;
+    let runtime_directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let path = address::socket_path(runtime_directory.as_deref(), &place.store, &place.id)?;
+    let listener = packet::listen(&path)?;
+    state.pid = pid.as_raw_nonzero().get();
+    state.socket = path.to_string_lossy().into_owned();
+    state.write(&place.store, &place.container)?;
+    Ok((state, listener))
+}
+
+/// The attach request that a creator put into the channel before it started us.
+fn waiting_attach(channel: &Connection) -> Option<Attach> {
+    let mut buffer = [0; 1024];
+    let (bytes, _) = packet::receive(channel.socket(), &mut buffer).ok()??;
+    match ClientMessage::decode(bytes) {
+        Ok(ClientMessage::Request(Request::Attach(attach))) => Some(attach),
+        _ => None,
+    }
+}
+
+/// Two starts at once: the second is refused. Where locks do not work (some network file systems) it is up to the callers.
+fn lock(place: &Place) -> Result<Option<OwnedFd>, StartError> {
+    use rustix::fs::{flock, FlockOperation, Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let path = place.container.join("config.json");
+    let file = rustix::fs::open(&path, flags, Mode::empty()).doing(Code::Spec, || "open config.json")?;
+    match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(StartError::new(Code::Internal, "start", "the container is running already"))
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+/// Puts /dev/null in the place of descriptors 0, 1 and 2.
+fn silence() -> std::io::Result<()> {
+    let null = stdio::null()?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    Ok(())
+}
