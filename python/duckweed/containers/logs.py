@@ -193,11 +193,14 @@ def _successors(path: str, file: BinaryIO) -> list[BinaryIO]:
     except FileNotFoundError:
         return []
     newer: list[BinaryIO] = []
-    for candidate in reversed(_open_all(path)):
+    for candidate in _open_all(path):
         if os.fstat(candidate.fileno()).st_ino == inode:
-            candidate.close()
-            break
-        newer.insert(0, candidate)
+            # All before it are older still, and read already.
+            for older in (*newer, candidate):
+                older.close()
+            newer = []
+        else:
+            newer.append(candidate)
     return newer
 
 
