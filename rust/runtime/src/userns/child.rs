@@ -17,7 +17,7 @@ use super::mounts::{self, Place, Prepared};
 use super::plan::Plan;
 use super::user::{self, Identity};
 use super::{command, resolve, root, terminal, Io};
-use crate::spec::{Mount, Rootfs};
+use crate::spec::Mount;
 use crate::start_error::{Code, Doing as _, StartError};
 
 /// The largest /etc/passwd or /etc/group that is read.
@@ -75,14 +75,12 @@ fn prepare(plan: &Plan<'_>, socket: &OwnedFd) -> Result<(Identity, Vec<String>),
     let list = &bundle.spec.mounts;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .doing(Code::Mount, || "make the mounts private")?;
-    let rootfs = bundle.rootfs();
-    if matches!(rootfs, Rootfs::Host { .. } | Rootfs::Copy { .. }) {
-        ids.settle()?;
-    }
-    let root_mount = root::mount(&rootfs)?;
     let prepared: Vec<Prepared> = list.iter().map(|mount| mounts::prepare(mount, place)).collect::<Result<_, _>>()?;
-    root::pivot(root_mount.as_fd())?;
+    name_and_network(plan)?;
+    // Overlay tries its work directory as root would: without ids that is EACCES (seen on 6.18).
     ids.settle()?;
+    let root_mount = root::mount(&bundle.rootfs())?;
+    root::pivot(root_mount.as_fd())?;
     furnish(plan, root_mount.as_fd(), list, prepared, place)?;
     let terminal = if let Io::Terminal { rows, cols } = plan.io { Some((rows, cols)) } else { None };
     let result = identify(plan, root_mount.as_fd());
@@ -135,7 +133,24 @@ impl Ids<'_> {
     }
 }
 
-/// All that is mounted, named or switched on inside.
+/// What needs no ids at all.
+fn name_and_network(plan: &Plan<'_>) -> Result<(), StartError> {
+    let spec = &plan.bundle.spec;
+    if plan.namespaces.has(NEWNET) {
+        duckweed_sys::interface::loopback_up().doing(Code::Namespace, || "bring up the loopback interface")?;
+    }
+    if plan.namespaces.has(NEWUTS) {
+        if !spec.hostname.is_empty() {
+            rustix::system::sethostname(spec.hostname.as_bytes()).doing(Code::Namespace, || "set the host name")?;
+        }
+        if !spec.domainname.is_empty() {
+            rustix::system::setdomainname(spec.domainname.as_bytes()).doing(Code::Namespace, || "set the domain name")?;
+        }
+    }
+    Ok(())
+}
+
+/// All that is mounted or set inside the root.
 fn furnish(
     plan: &Plan<'_>,
     root: BorrowedFd<'_>,
@@ -146,17 +161,6 @@ fn furnish(
     let spec = &plan.bundle.spec;
     for (mount, prepared) in list.iter().zip(prepared) {
         mounts::place(mount, prepared, root, place, list)?;
-    }
-    if place.own_network {
-        duckweed_sys::interface::loopback_up().doing(Code::Namespace, || "bring up the loopback interface")?;
-    }
-    if plan.namespaces.has(NEWUTS) {
-        if !spec.hostname.is_empty() {
-            rustix::system::sethostname(spec.hostname.as_bytes()).doing(Code::Namespace, || "set the host name")?;
-        }
-        if !spec.domainname.is_empty() {
-            rustix::system::setdomainname(spec.domainname.as_bytes()).doing(Code::Namespace, || "set the domain name")?;
-        }
     }
     for (key, value) in &spec.linux.sysctl {
         let path = Path::new("/proc/sys").join(key.replace('.', "/"));

@@ -190,7 +190,9 @@ fn finish(
     socket: &OwnedFd,
     so_far: Result<(), StartError>,
 ) -> Result<Started, StartError> {
-    match so_far.and_then(|()| outcome(socket)) {
+    // The child's own word comes first: one that gave up makes every message to it fail.
+    let heard = if so_far.is_ok() || is_over(&pidfd) { outcome(socket) } else { Ok(None) };
+    match heard.and_then(|console| so_far.map(|()| console)) {
         Ok(console) => Ok(Started { pid, pidfd, console }),
         Err(error) => {
             let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
@@ -198,6 +200,12 @@ fn finish(
             Err(error)
         }
     }
+}
+
+fn is_over(pidfd: &OwnedFd) -> bool {
+    use rustix::event::{poll, PollFd, PollFlags, Timespec};
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready == 1)
 }
 
 /// Reads the start socket to its end: perhaps a console, then an error or nothing.

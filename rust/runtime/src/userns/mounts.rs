@@ -116,6 +116,7 @@ fn change(tree: BorrowedFd<'_>, options: &Options) -> std::io::Result<()> {
 /// A new file system as a detached mount.
 fn filesystem(kind: &str, options: &Options, maps: Option<&Maps>) -> Result<OwnedFd, Errno> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), "source", kind)?;
     for (key, value) in &options.parameters {
         match value {
             Some(value) if key == "gid" && !value.parse().is_ok_and(|id| maps.is_none_or(|maps| maps.has_gid(id))) => {}

@@ -38,6 +38,7 @@ fn tree(path: &Path) -> Result<OwnedFd, StartError> {
 /// `user.overlay.*`.
 pub(super) fn overlay(lower: &[PathBuf], upper: Option<&Path>, work: Option<&Path>) -> Result<OwnedFd, Errno> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), "source", "overlay")?;
     let mut kept = Vec::new();
     for path in lower {
         set_path(context.as_fd(), "lowerdir+", path, &mut kept)?;
