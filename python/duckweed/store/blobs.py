@@ -93,5 +93,3 @@ class BlobStore:
         """The digests of all blobs, in no order."""
         names = scratch.list_directory(self._layout.blobs)
         return ["sha256:" + name for name in names if len(name) == 64]
-
-

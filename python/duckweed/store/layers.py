@@ -91,13 +91,23 @@ class LayerStore:
         prefix = chain_id[7:] + "."
         return [entry[len(prefix) :] for entry in scratch.list_directory(self._layout.layers) if entry.startswith(prefix)]
 
-    def extract(self, source: LayerBytes, chain: list[str], diff_id: str, flavour: Flavour) -> dict[str, Any]:
+    def extract_alone(self, source: LayerBytes, flavour: Flavour) -> dict[str, Any]:
+        """Extracts a layer that lies on nothing and whose diff id is not known yet; returns its layer.json."""
+        return self._extract(source, [], None, flavour)[0]
+
+    def extract(self, source: LayerBytes, chain: list[str], diff_id: str, flavour: Flavour) -> tuple[dict[str, Any], bool]:
         """Extracts the topmost layer of `chain` (bottom first; the ones below exist) and keeps its blob.
 
-        Returns its layer.json, another maker's if that one was first. Raises BadImage, StoreError; nothing is left then.
+        Returns its layer.json, and whether the tree is ours: another maker may have been first. Raises BadImage,
+        StoreError; nothing is left then.
         """
-        layout, chain_id = self._layout, chain[-1]
-        parents = [layout.layer(below, flavour.name) + "/fs" for below in reversed(chain[:-1])]
+        return self._extract(source, chain[:-1], diff_id, flavour, chain[-1])
+
+    def _extract(
+        self, source: LayerBytes, below: list[str], diff_id: str | None, flavour: Flavour, chain_id: str | None = None
+    ) -> tuple[dict[str, Any], bool]:
+        layout = self._layout
+        parents = [layout.layer(parent, flavour.name) + "/fs" for parent in reversed(below)]
         work = scratch.new_directory(layout, "layer")
         try:
             report = _core.extract_layer(
@@ -110,10 +120,10 @@ class LayerStore:
                 expected_blob=source.blob,
                 blob_out=work + "/blob",
             )
-            record = {
-                "chain_id": chain_id,
+            record: dict[str, Any] = {
+                "chain_id": chain_id or report.diff_id,
                 "diff_id": report.diff_id,
-                "parent": chain[-2] if len(chain) > 1 else None,
+                "parent": below[-1] if below else None,
                 "blob": report.blob_digest,
                 "blob_size": report.blob_size,
                 "blob_media_type": report.blob_media_type,
@@ -123,15 +133,15 @@ class LayerStore:
                 "uid_map": flavour.uid_map,
                 "gid_map": flavour.gid_map,
             }
-            self._blobs.adopt(work + "/blob", report.blob_digest)
             scratch.write_json(layout, work + "/layer/layer.json", record)
             if flavour.uid_map:
                 within.run(flavour.uid_map, flavour.gid_map, "own", work + "/layer")
-            return self._publish(work + "/layer", chain_id, flavour, record)
+            self._blobs.adopt(work + "/blob", report.blob_digest)
+            return self._publish(work + "/layer", record["chain_id"], flavour, record)
         finally:
             remove_tree(work, flavour)
 
-    def _publish(self, path: str, chain_id: str, flavour: Flavour, record: dict[str, Any]) -> dict[str, Any]:
+    def _publish(self, path: str, chain_id: str, flavour: Flavour, record: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         try:
             os.rename(path, self._layout.layer(chain_id, flavour.name))
         except OSError as error:
@@ -139,8 +149,8 @@ class LayerStore:
             other = self.read(chain_id, flavour.name)
             if other is None:
                 raise cannot("write", self._layout.layer(chain_id, flavour.name), error) from None
-            return other
-        return record
+            return other, False
+        return record, True
 
     def ensure(self, chain: list[str], diff_ids: list[str], blobs: list[str], flavour: Flavour) -> None:
         """Makes the layers of `chain` that are missing in this flavour, from their stored blobs, bottom first.

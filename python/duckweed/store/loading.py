@@ -1,0 +1,139 @@
+"""Loading: from a plan to an image in the store.
+
+Each image is *taken in* (blobs and layers to their final paths, each whole and verified), then *recorded* (the reference
+is written), then *confirmed* (everything it refers to is looked at again, for a remover may have seen it unreferenced just
+before). All images of an archive are taken in before the first is recorded; when one is bad, what was written for them
+is collected again, unless somebody else refers to it by now.
+"""
+
+from __future__ import annotations
+
+from duckweed.errors import BadImage, StoreError
+from duckweed.oci.config import diff_ids
+from duckweed.oci.digest import chain_ids, digest_of
+from duckweed.oci.manifest import OCI_CONFIG, Descriptor, Manifest
+from duckweed.oci.platform import Platform
+from duckweed.store import references
+from duckweed.store.archive import open_archive
+from duckweed.store.layers import LayerBytes
+from duckweed.store.plan import ImagePlan, LayerPlan, read_plans
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from duckweed.oci.reference import Reference
+    from duckweed.store.archive import Archive, Source
+    from duckweed.store.blobs import BlobStore
+    from duckweed.store.layers import Flavour, LayerStore
+    from duckweed.store.layout import Layout
+    from duckweed.store.records import Records
+
+_ATTEMPTS = 8
+
+
+class Loaded:
+    """One image that was taken in: its digests, and the references it is to have."""
+
+    __slots__ = ("config", "manifest", "original", "references")
+
+    def __init__(self, manifest: str, config: str, original: bool, references: list[Reference]) -> None:
+        self.manifest = manifest
+        self.config = config
+        self.original = original
+        self.references = references
+
+
+class Loader:
+    """Loads archives into one store, in one flavour."""
+
+    def __init__(self, layout: Layout, blobs: BlobStore, layers: LayerStore, records: Records, flavour: Flavour) -> None:
+        self._layout = layout
+        self._blobs = blobs
+        self._layers = layers
+        self._records = records
+        self._flavour = flavour
+        self._written: list[str] = []
+
+    def load(self, source: Source) -> list[Loaded]:
+        """Loads every image of an archive, or none. Raises BadImage, StoreError with one line."""
+        try:
+            with open_archive(self._layout, source) as archive:
+                return self.keep(archive, read_plans(archive, Platform.host()))
+        except BadImage as error:
+            name = "`-`" if source == "-" else f"`{source}`" if isinstance(source, str) else "the archive"
+            raise BadImage(f"cannot load {name}: {error.message}", error.hint) from None
+        except RecursionError:
+            raise BadImage("cannot load the archive: a document is nested too deeply") from None
+
+    def keep(self, archive: Archive, plans: list[ImagePlan]) -> list[Loaded]:
+        """Takes in, records and confirms these images. On any failure nothing of them stays."""
+        try:
+            loaded = [self._take_in(archive, plan) for plan in plans]
+            for one in loaded:
+                self._records.add(one.manifest, one.config, one.original, one.references)
+            for one, plan in zip(loaded, plans):
+                self._confirm(archive, plan, one)
+        except BaseException:
+            # Also for Ctrl-C: what nobody refers to would only be found by the next prune.
+            references.collect(self._layout, self._written)
+            raise
+        return loaded
+
+    def _confirm(self, archive: Archive, plan: ImagePlan, loaded: Loaded) -> None:
+        for _ in range(_ATTEMPTS):
+            if self._is_whole(loaded, plan):
+                return
+            self._take_in(archive, plan)
+        raise StoreError("cannot load the image: it is being removed at the same time")
+
+    def _is_whole(self, loaded: Loaded, plan: ImagePlan) -> bool:
+        if not self._blobs.exists(loaded.manifest) or not self._blobs.exists(loaded.config):
+            return False
+        manifest = Manifest.read(self._blobs.read(loaded.manifest), "manifest")
+        chain = chain_ids(diff_ids(plan.config))
+        return all(self._blobs.exists(layer.digest) for layer in manifest.layers) and all(
+            self._layers.exists(chain_id, self._flavour.name) for chain_id in chain
+        )
+
+    def _take_in(self, archive: Archive, plan: ImagePlan) -> Loaded:
+        chain, stated = chain_ids(diff_ids(plan.config)), diff_ids(plan.config)
+        descriptors = []
+        for index, layer in enumerate(plan.layers):
+            try:
+                descriptors.append(self._take_layer(archive, layer, chain[: index + 1], stated[index]))
+            except BadImage as error:
+                raise BadImage(f"layer {index + 1} of {len(chain)}: {error.message}", error.hint) from None
+        config = self._put(plan.config_bytes)
+        content = plan.manifest_bytes
+        if content is None:
+            content = Manifest.compose(Descriptor(OCI_CONFIG, config, len(plan.config_bytes)), descriptors)
+        return Loaded(self._put(content), config, plan.manifest_bytes is not None, plan.references)
+
+    def _put(self, content: bytes) -> str:
+        digest = digest_of(content)
+        if not self._blobs.exists(digest):
+            self._written.append(digest[7:])
+            self._blobs.put(content)
+        return digest
+
+    def _take_layer(self, archive: Archive, layer: LayerPlan, chain: list[str], diff_id: str) -> Descriptor:
+        """Makes sure of one layer's tree and blob; extracts only what is not there in this flavour yet."""
+        known = self._layers.read(chain[-1], self._flavour.name)
+        fd, offset, length = archive.locate(layer.member)
+        if known is None:
+            self._written.append(f"{chain[-1][7:]}.{self._flavour.name}")
+            source = LayerBytes(fd, offset, length, layer.blob)
+            known, _ = self._layers.extract(source, chain, diff_id, self._flavour)
+            self._written.append(known["blob"][7:])
+        if layer.blob is not None and not self._blobs.exists(layer.blob):
+            self._written.append(layer.blob[7:])
+            self._blobs.copy(fd, offset, length, layer.blob)
+        elif layer.blob is None and not self._blobs.exists(known["blob"]):
+            known = self._extract_again(LayerBytes(fd, offset, length), chain, diff_id)
+        return Descriptor(known["blob_media_type"], layer.blob or known["blob"], known["blob_size"])
+
+    def _extract_again(self, source: LayerBytes, chain: list[str], diff_id: str) -> dict[str, Any]:
+        """The tree is there but its blob is not: a remover was at work. Extracts beside it, for the blob."""
+        record, _ = self._layers.extract(source, chain, diff_id, self._flavour)
+        return record

@@ -1,0 +1,102 @@
+"""The records of images/: one for each image, and one for each tag of it.
+
+An image's record (`@sha256:<config digest>.json`) says that the image exists; it stays when the last tag moves elsewhere,
+which is how an image becomes dangling without anybody deciding it. A tag's record repeats the digests, so that a start
+reads one file to go from a reference to a config.
+"""
+
+from __future__ import annotations
+
+from duckweed.errors import StoreError
+from duckweed.oci import timestamp
+from duckweed.oci.digest import is_digest
+from duckweed.store import scratch
+from duckweed.store.layout import tag_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from duckweed.oci.reference import Reference
+    from duckweed.store.layout import Layout
+
+
+class Records:
+    """The records below one root."""
+
+    __slots__ = ("_layout",)
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def tag(self, reference: str) -> dict[str, Any] | None:
+        """The record of a tag by its canonical reference; None when there is none."""
+        try:
+            return _checked(scratch.read_json(self._layout.tag(reference)))
+        except StoreError:  # ENAMETOOLONG: no such tag can be
+            return None
+
+    def image(self, image_id: str) -> dict[str, Any] | None:
+        """The record of an image by its whole id."""
+        return _checked(scratch.read_json(self._layout.image(image_id)))
+
+    def ids(self, prefix: str = "") -> list[str]:
+        """The ids (`sha256:...`) of all images whose hex digits begin with `prefix`."""
+        start = "@sha256:" + prefix
+        return [
+            entry[1:-5]
+            for entry in scratch.list_directory(self._layout.images)
+            if entry.startswith(start) and entry.endswith(".json") and is_digest(entry[1:-5])
+        ]
+
+    def all_tags(self) -> list[dict[str, Any]]:
+        """The records of all tags, by reference."""
+        found = []
+        for entry in sorted(scratch.list_directory(self._layout.images)):
+            reference = tag_of(entry) if entry.endswith(".json") else None
+            record = _checked(scratch.read_json(f"{self._layout.images}/{entry}")) if reference else None
+            if record is not None:
+                record["reference"] = reference
+                found.append(record)
+        return found
+
+    def tags_of(self, image_id: str) -> list[dict[str, Any]]:
+        """The tag records of one image."""
+        return [record for record in self.all_tags() if record["config"] == image_id]
+
+    def add(self, manifest: str, config: str, original: bool, references: list[Reference]) -> None:
+        """Records an image and its tags; a tag that meant another image means this one from now on.
+
+        `original` says that the manifest came with the image and was not made by us.
+        """
+        known = self.image(config)
+        if known is None or (original and not known.get("original")):
+            scratch.write_json(self._layout, self._layout.image(config), _record(None, manifest, config, original), durable=True)
+        for reference in references:
+            record = _record(str(reference), manifest, config, original)
+            scratch.write_json(self._layout, self._layout.tag(str(reference)), record, durable=True)
+
+    def remove_tag(self, reference: str) -> bool:
+        """Unlinks a tag; false when it was not there."""
+        return scratch.discard_file(self._layout.tag(reference))
+
+    def remove_image(self, image_id: str) -> bool:
+        """Unlinks an image's record; its tags are gone already."""
+        return scratch.discard_file(self._layout.image(image_id))
+
+
+def _record(reference: str | None, manifest: str, config: str, original: bool) -> dict[str, Any]:
+    return {
+        "reference": reference,
+        "manifest": manifest,
+        "config": config,
+        "created_at": timestamp.now(),
+        "original": original,
+    }
+
+
+def _checked(record: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A record whose digests can be made paths; a damaged one counts as absent."""
+    if record is None or not is_digest(record.get("config")) or not is_digest(record.get("manifest")):
+        return None
+    return record

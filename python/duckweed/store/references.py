@@ -1,0 +1,120 @@
+"""Who refers to what, and the removal of what nobody refers to.
+
+Images refer to blobs and layers, containers to layers. No count is kept: it is found by walking, and always twice. First
+what seems unused is taken away by rename; then everybody is asked again; then it is deleted, or put back. Whoever makes a
+reference does the opposite, writing it first and looking for its object after, so one of the two always sees the other.
+"""
+
+from __future__ import annotations
+
+import os
+
+from duckweed.oci.config import diff_ids
+from duckweed.oci.digest import chain_ids, is_digest
+from duckweed.store import scratch
+from duckweed.store.layers import flavour_on_disk
+from duckweed.store.tree import remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from duckweed.store.layout import Layout
+
+
+class Live:
+    """What is referred to: `blobs` (digests), `chains` (hex, all flavours), `layers` (`<chain hex>.<flavour>`)."""
+
+    __slots__ = ("blobs", "chains", "layers")
+
+    def __init__(self) -> None:
+        self.blobs: set[str] = set()
+        self.chains: set[str] = set()
+        self.layers: set[str] = set()
+
+    def needs(self, name: str) -> bool:
+        """Whether a blob (64 hex digits) or a layer (`<chain hex>.<flavour>`) is referred to."""
+        chain, dot, _ = name.partition(".")
+        if not dot:
+            return "sha256:" + name in self.blobs
+        return chain in self.chains or name in self.layers
+
+
+def walk(layout: Layout) -> Live:
+    """Everything that images and containers refer to now."""
+    live = Live()
+    seen: set[tuple[str, str]] = set()
+    for entry in scratch.list_directory(layout.images):
+        record = scratch.read_json(f"{layout.images}/{entry}") if entry.endswith(".json") else None
+        if record and is_digest(record.get("config")) and is_digest(record.get("manifest")):
+            seen.add((record["manifest"], record["config"]))
+    for manifest, config in seen:
+        _add_image(layout, live, manifest, config)
+    for container_id in scratch.list_directory(layout.containers):
+        record = scratch.read_json(f"{layout.containers}/{container_id}/container.json")
+        live.layers.update(name for name in (record or {}).get("layers") or () if isinstance(name, str))
+    return live
+
+
+def _add_image(layout: Layout, live: Live, manifest: str, config: str) -> None:
+    live.blobs.update((manifest, config))
+    document = scratch.read_json(layout.blob(manifest)) or {}
+    for layer in document.get("layers") or ():
+        live.blobs.add(layer["digest"])
+    document = scratch.read_json(layout.blob(config)) or {}
+    live.chains.update(chain[7:] for chain in chain_ids(diff_ids(document)))
+
+
+def collect(layout: Layout, names: Iterable[str]) -> tuple[list[str], int]:
+    """Removes those of `names` (as `Live.needs` takes them) that nobody refers to: the ones removed, and their bytes."""
+    live = walk(layout)
+    doomed = [name for name in names if not live.needs(name)]
+    if not doomed:
+        return [], 0
+    gone = scratch.new_directory(layout, "gone")
+    for name in doomed:
+        try:
+            os.rename(_final(layout, name), f"{gone}/{name}")
+        except OSError:
+            pass  # another remover was first
+    return finish(layout, gone)
+
+
+def finish(layout: Layout, gone: str) -> tuple[list[str], int]:
+    """The second half of `collect`, also run for a remover that died between: puts back what is needed, deletes the rest."""
+    live = walk(layout)
+    removed, reclaimed = [], 0
+    for name in scratch.list_directory(gone):
+        path = f"{gone}/{name}"
+        if live.needs(name):
+            try:
+                os.rename(path, _final(layout, name))
+                continue
+            except OSError:
+                pass  # somebody made it again meanwhile
+        else:
+            removed.append(name)
+            reclaimed += _size(path)
+        remove_tree(path, flavour_on_disk(path))
+    remove_tree(gone)
+    return removed, reclaimed
+
+
+def _final(layout: Layout, name: str) -> str:
+    return f"{layout.layers if '.' in name else layout.blobs}/{name}"
+
+
+def _size(path: str) -> int:
+    """Bytes of a blob, or of the tar that a layer was."""
+    if os.path.isdir(path):
+        size = (scratch.read_json(path + "/layer.json") or {}).get("size")
+        return size if isinstance(size, int) else 0
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def everything(layout: Layout) -> list[str]:
+    """The names of all blobs and layers, for `collect`."""
+    return scratch.list_directory(layout.blobs) + scratch.list_directory(layout.layers)
