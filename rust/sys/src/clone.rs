@@ -26,6 +26,9 @@ pub const NEWNET: Flags = libc::CLONE_NEWNET;
 #[allow(missing_docs)]
 pub const NEWCGROUP: Flags = libc::CLONE_NEWCGROUP;
 
+/// Not a namespace: the child's parent is the caller's parent.
+pub const PARENT: Flags = libc::CLONE_PARENT;
+
 /// On which side of the fork we are.
 #[derive(Debug)]
 pub enum Fork {

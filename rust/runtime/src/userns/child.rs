@@ -39,15 +39,18 @@ pub(super) fn report(socket: &OwnedFd, error: &StartError) {
 
 fn run(plan: Plan<'_>, socket: &OwnedFd) -> StartError {
     match prepare(&plan, socket) {
-        Ok((identity, env)) => {
-            let process = &plan.bundle.spec.process;
-            match become_user(&plan, &identity, &process.cwd, &env, socket) {
-                Ok(program) => {
-                    let search = plan.bundle.block.path_search.unwrap_or(true);
-                    command::exec(&process.args[0], &env, search, &program)
-                }
-                Err(error) => error,
-            }
+        Ok((identity, env)) => execute(&plan, &identity, &env, socket),
+        Err(error) => error,
+    }
+}
+
+/// The last part of the way, the same for a container's command and an exec's.
+pub(super) fn execute(plan: &Plan<'_>, identity: &Identity, env: &[String], socket: &OwnedFd) -> StartError {
+    let process = &plan.bundle.spec.process;
+    match become_user(plan, identity, &process.cwd, env, socket) {
+        Ok(program) => {
+            let search = plan.bundle.block.path_search.unwrap_or(true);
+            command::exec(&process.args[0], env, search, &program)
         }
         Err(error) => error,
     }
@@ -119,18 +122,25 @@ impl Ids<'_> {
                 clone::exit(125);
             }
         }
-        if maps.has_uid(0) && maps.has_gid(0) {
-            let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
-            if rustix::process::getgid() != gid {
-                rustix::thread::set_thread_res_gid(gid, gid, gid).doing(Code::Idmap, || "become root inside")?;
-            }
-            if rustix::process::getuid() != uid {
-                rustix::thread::set_thread_res_uid(uid, uid, uid).doing(Code::Idmap, || "become root inside")?;
-            }
-        }
+        become_root(Some(maps))?;
         die_with_parent()?;
         hide_from_container()
     }
+}
+
+/// Takes on uid and gid 0 where they are mapped to someone else than who started us.
+pub(super) fn become_root(maps: Option<&Maps>) -> Result<(), StartError> {
+    if !maps.is_some_and(|maps| maps.has_uid(0) && maps.has_gid(0)) {
+        return Ok(());
+    }
+    let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
+    if rustix::process::getgid() != gid {
+        rustix::thread::set_thread_res_gid(gid, gid, gid).doing(Code::Idmap, || "become root inside")?;
+    }
+    if rustix::process::getuid() != uid {
+        rustix::thread::set_thread_res_uid(uid, uid, uid).doing(Code::Idmap, || "become root inside")?;
+    }
+    Ok(())
 }
 
 /// What needs no ids at all.
@@ -172,7 +182,7 @@ fn furnish(
 }
 
 /// Who the command runs as, and its environment with a HOME; makes the working directory.
-fn identify(plan: &Plan<'_>, root: BorrowedFd<'_>) -> Result<(Identity, Vec<String>), StartError> {
+pub(super) fn identify(plan: &Plan<'_>, root: BorrowedFd<'_>) -> Result<(Identity, Vec<String>), StartError> {
     let process = &plan.bundle.spec.process;
     let wanted = plan.bundle.block.user.as_deref().unwrap_or_default();
     let mut env = process.env.clone();
@@ -198,7 +208,7 @@ fn identify(plan: &Plan<'_>, root: BorrowedFd<'_>) -> Result<(Identity, Vec<Stri
 }
 
 /// Finds a user, its groups and its home; reads passwd and group only when it must.
-pub(super) fn look_up(
+fn look_up(
     root: BorrowedFd<'_>,
     wanted: &str,
     groups: &[String],

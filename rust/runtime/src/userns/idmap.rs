@@ -23,11 +23,19 @@ pub(crate) struct Maps {
 
 impl Maps {
     pub fn new(uid: &[IdMap], gid: &[IdMap]) -> Result<Self, StartError> {
-        if uid.is_empty() || gid.is_empty() {
-            let message = "a user namespace needs `linux.uidMappings` and `linux.gidMappings`";
-            return Err(StartError::new(Code::Spec, "read the id maps", message));
+        let own = |id: u32| vec![IdMap { container_id: 0, host_id: id, size: 1 }];
+        match (uid.is_empty(), gid.is_empty()) {
+            (false, false) => Ok(Self { uid: uid.to_vec(), gid: gid.to_vec() }),
+            // As `crun spec --rootless` leaves them: root inside is who runs this.
+            (true, true) => {
+                let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+                Ok(Self { uid: own(uid), gid: own(gid) })
+            }
+            _ => {
+                let message = "`linux.uidMappings` and `linux.gidMappings` come together";
+                Err(StartError::new(Code::Spec, "read the id maps", message))
+            }
         }
-        Ok(Self { uid: uid.to_vec(), gid: gid.to_vec() })
     }
 
     /// One uid and one gid, which a process may map by itself.

@@ -23,18 +23,25 @@ mod child;
 mod command;
 mod credentials;
 mod dev;
+mod enter;
 mod idmap;
 mod mounts;
 mod options;
+mod namespace;
 mod plan;
 mod resolve;
 mod root;
 mod terminal;
+mod tree;
 pub mod user;
 
+pub use enter::exec;
+pub use namespace::remove_trees;
+pub(crate) use {namespace::inside, tree::remove};
+
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use duckweed_sys::clone::{self, Fork};
 use rustix::net::{
@@ -126,25 +133,6 @@ pub fn start(bundle: &Bundle, io: Io) -> Result<Started, StartError> {
     }
 }
 
-/// Starts a command in a running container, `init` being its first process.
-///
-/// # Errors
-/// As [`start`].
-pub fn exec(_bundle: &Bundle, _init: BorrowedFd<'_>, _request: &ExecRequest, _io: Io) -> Result<Started, StartError> {
-    Err(StartError::new(Code::Internal, "exec", "exec is not there yet"))
-}
-
-/// Removes trees that may hold files of subordinate ids or unreadable directories.
-///
-/// # Errors
-/// The last refusal, when something is left.
-pub fn remove_trees(_bundle: &Bundle, paths: &[PathBuf]) -> std::io::Result<()> {
-    for path in paths {
-        std::fs::remove_dir_all(path)?;
-    }
-    Ok(())
-}
-
 /// Runs a plain OCI bundle with our stdio and answers with the exit code of its command.
 ///
 /// # Errors
@@ -192,10 +180,19 @@ fn finish(
 ) -> Result<Started, StartError> {
     // The child's own word comes first: one that gave up makes every message to it fail.
     let heard = if so_far.is_ok() || is_over(&pidfd) { outcome(socket) } else { Ok(None) };
-    match heard.and_then(|console| so_far.map(|()| console)) {
-        Ok(console) => Ok(Started { pid, pidfd, console }),
+    finish_with(pid, Ok(pidfd), heard.and_then(|console| so_far.map(|()| console)))
+}
+
+fn finish_with(
+    pid: Pid,
+    pidfd: Result<OwnedFd, StartError>,
+    console: Result<Option<OwnedFd>, StartError>,
+) -> Result<Started, StartError> {
+    match pidfd.and_then(|pidfd| console.map(|console| Started { pid, pidfd, console })) {
+        Ok(started) => Ok(started),
         Err(error) => {
-            let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+            // Not reaped yet, so the pid is still this child's.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             let _ = reap(pid);
             Err(error)
         }
