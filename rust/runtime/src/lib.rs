@@ -14,3 +14,4 @@ pub mod spec;
 pub mod start_error;
 pub mod supervise;
 pub mod userns;
+pub mod within;

@@ -82,8 +82,9 @@ fn prepare(plan: &Plan<'_>, socket: &OwnedFd) -> Result<(Identity, Vec<String>),
     name_and_network(plan)?;
     // Overlay tries its work directory as root would: without ids that is EACCES (seen on 6.18).
     ids.settle()?;
-    let root_mount = root::mount(&bundle.rootfs())?;
-    root::pivot(root_mount.as_fd())?;
+    let made = root::mount(&bundle.rootfs())?;
+    root::pivot(&made)?;
+    let root_mount = made.top;
     furnish(plan, root_mount.as_fd(), list, prepared, place)?;
     let terminal = if let Io::Terminal { rows, cols } = plan.io { Some((rows, cols)) } else { None };
     let result = identify(plan, root_mount.as_fd());

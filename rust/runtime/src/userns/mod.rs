@@ -21,10 +21,12 @@
 
 mod child;
 mod command;
+pub(crate) mod copy;
 mod credentials;
 mod dev;
 mod enter;
-mod idmap;
+mod host;
+pub(crate) mod idmap;
 mod mounts;
 mod options;
 mod namespace;

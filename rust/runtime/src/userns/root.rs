@@ -17,19 +17,30 @@ use crate::start_error::{Code, Doing as _, StartError};
 /// The longest string fsconfig(2) takes.
 const LONGEST_VALUE: usize = 255;
 
-/// Makes the root as a detached mount.
-pub(super) fn mount(rootfs: &Rootfs) -> Result<OwnedFd, StartError> {
-    match rootfs {
+/// A root on its way: a detached mount, and others for directories at its top.
+pub(super) struct Root {
+    pub top: OwnedFd,
+    pub below: Vec<(PathBuf, OwnedFd)>,
+}
+
+/// Makes the root. Ids must be mapped by now.
+pub(super) fn mount(rootfs: &Rootfs) -> Result<Root, StartError> {
+    let top = match rootfs {
+        Rootfs::Host { upper, work } => return super::host::mount(upper, work),
+        Rootfs::Copy { lower, path } => {
+            super::copy::fill(lower, path).doing(Code::Rootfs, || format!("copy the layers to {}", path.display()))?;
+            tree(path)
+        }
         Rootfs::Overlay { lower, upper: None, .. } if lower.len() == 1 => tree(&lower[0]),
         Rootfs::Overlay { lower, upper, work } => overlay(lower, upper.as_deref(), work.as_deref())
             .doing(Code::Rootfs, || format!("mount an overlay of {} layers", lower.len())),
-        Rootfs::Dir { path } | Rootfs::Copy { path, .. } => tree(path),
-        Rootfs::Host { .. } => Err(StartError::new(Code::Rootfs, "mount the root", "the host root is not there yet")),
-    }
+        Rootfs::Dir { path } => tree(path),
+    };
+    Ok(Root { top: top?, below: Vec::new() })
 }
 
 /// A copy of the mounts at `path`.
-fn tree(path: &Path) -> Result<OwnedFd, StartError> {
+pub(super) fn tree(path: &Path) -> Result<OwnedFd, StartError> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
     open_tree(CWD, path, flags).doing(Code::Rootfs, || format!("open {}", path.display()))
 }
@@ -69,9 +80,13 @@ fn set_path(context: BorrowedFd<'_>, key: &str, path: &Path, kept: &mut Vec<Owne
 ///
 /// The mount is put over `/`, where every process has a place to put it, and
 /// `pivot_root(".", ".")` then swaps the two, pivot_root(2).
-pub(super) fn pivot(root: BorrowedFd<'_>) -> Result<(), StartError> {
-    attach(root, CWD, Path::new("/")).doing(Code::Rootfs, || "mount the root")?;
-    rustix::process::fchdir(root).doing(Code::Rootfs, || "enter the root")?;
+pub(super) fn pivot(root: &Root) -> Result<(), StartError> {
+    let top = root.top.as_fd();
+    attach(top, CWD, Path::new("/")).doing(Code::Rootfs, || "mount the root")?;
+    for (name, mount) in &root.below {
+        attach(mount.as_fd(), top, name).doing(Code::Rootfs, || format!("mount /{}", name.display()))?;
+    }
+    rustix::process::fchdir(top).doing(Code::Rootfs, || "enter the root")?;
     rustix::process::pivot_root(".", ".").doing(Code::Rootfs, || "pivot into the root")?;
     unmount(".", UnmountFlags::DETACH).doing(Code::Rootfs, || "let go of the host's tree")?;
     rustix::process::chdir("/").doing(Code::Rootfs, || "enter the root")

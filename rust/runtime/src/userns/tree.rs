@@ -1,7 +1,7 @@
 //! Removing a tree that others have filled: nothing in it is followed, and directories
 //! without permissions (overlay leaves one of mode 000 in its workdir) are opened up.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -23,7 +23,7 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     remove_at(CWD, &name, None).map_err(io::Error::from)
 }
 
-fn remove_at(parent: BorrowedFd<'_>, name: &CString, kind: Option<FileType>) -> Result<(), Errno> {
+pub(super) fn remove_at(parent: BorrowedFd<'_>, name: &CStr, kind: Option<FileType>) -> Result<(), Errno> {
     if kind.is_some_and(|kind| !kind.is_dir() && kind != FileType::Unknown) {
         return rustix::fs::unlinkat(parent, name, AtFlags::empty());
     }
