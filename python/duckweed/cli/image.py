@@ -12,6 +12,8 @@ from duckweed.errors import DuckweedError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from duckweed.engine import Image
 
 
@@ -120,12 +122,15 @@ def prune(call: Call) -> int:
     if not is_confirmed(call, f"This will remove {what}."):
         return 0
     report = call.engine.images.prune(all=every, filters=filters_of(call) or None)
-    lines = [
-        f"{what.lower()}: {which}\n"
-        for entry in report["ImagesDeleted"] or ()
-        for what, which in entry.items()
-    ]
+    lines = "".join(f"{line}\n" for line in deleted_images(report))
     if lines:
-        sys.stdout.write("Deleted Images:\n" + "".join(lines) + "\n")
+        sys.stdout.write(f"Deleted Images:\n{lines}\n")
     sys.stdout.write(f"Total reclaimed space: {human_size(report['SpaceReclaimed'])}\n")
     return 0
+
+
+def deleted_images(report: dict[str, Any]) -> list[str]:
+    """The lines about what a prune took: `untagged: busybox:latest`, `deleted: sha256:...`."""
+    return [
+        f"{what.lower()}: {which}" for entry in report["ImagesDeleted"] or () for what, which in entry.items()
+    ]

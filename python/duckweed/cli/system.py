@@ -26,6 +26,8 @@ _INFO_LINES = (
     ("Logging Driver", "LoggingDriver"),
     ("Cgroup Driver", "CgroupDriver"),
     ("Cgroup Version", "CgroupVersion"),
+    ("Isolation", "Isolation"),
+    ("Id Map", "IdMap"),
     ("Default Runtime", "DefaultRuntime"),
     ("Kernel Version", "KernelVersion"),
     ("Operating System", "OperatingSystem"),
@@ -36,7 +38,6 @@ _INFO_LINES = (
     ("Name", "Name"),
     ("ID", "ID"),
     ("Docker Root Dir", "DockerRootDir"),
-    ("Isolation", "Isolation"),
 )
 
 

@@ -14,7 +14,7 @@ GROUPS = {
     "container": "Manage containers",
     "image": "Manage images",
     "volume": "Manage volumes",
-    "system": "Look at the engine and the place it runs in",
+    "system": "Look after the engine, and the place it runs in",
 }
 
 # The first block of `duckweed --help`; the other words without a group follow it.
@@ -59,7 +59,7 @@ _VOLUME = {
     "rm": "volume:rm",
 }
 
-_SYSTEM = {"info": "system:info", "doctor": "system:doctor"}
+_SYSTEM = {"doctor": "system:doctor", "info": "system:info", "prune": "system_prune:system_prune"}
 
 COMMANDS: dict[str, str] = {
     **{name: place for name, place in _CONTAINER.items() if name not in ("inspect", "ls", "prune")},

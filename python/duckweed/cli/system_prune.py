@@ -1,0 +1,57 @@
+"""`system prune`: everything that nothing uses, in one go."""
+
+from __future__ import annotations
+
+import sys
+
+from duckweed.cli.image import deleted_images
+from duckweed.cli.parse import BOOL, FILTER, Call, Flag, filters_of, verb
+from duckweed.cli.prompt import is_confirmed
+from duckweed.cli.units import human_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@verb(
+    "system prune",
+    "[OPTIONS]",
+    flags=(
+        Flag("all", "a", BOOL, "Remove all images that no container uses, not only untagged ones"),
+        Flag("filter", "", FILTER, "Only what matches (until=TIME, label=NAME[=VALUE])"),
+        Flag("force", "f", BOOL, "Do not ask"),
+        Flag("volumes", "", BOOL, "Remove unused anonymous volumes too"),
+    ),
+    at_most=0,
+)
+def system_prune(call: Call) -> int:
+    """Remove stopped containers and unused images"""
+    every, volumes = call.get("all", False), call.get("volumes", False)
+    images = (
+        "all images without at least one container associated to them" if every else "all dangling images"
+    )
+    going = ["all stopped containers", images]
+    if volumes:
+        going.append("all anonymous volumes not used by at least one container")
+    if not is_confirmed(call, "This will remove:\n" + "".join(f"  - {what}\n" for what in going)):
+        return 0
+    filters = filters_of(call) or None
+    report = call.engine.containers.prune(filters)
+    freed = report["SpaceReclaimed"]
+    _tell("Deleted Containers", report["ContainersDeleted"])
+    if volumes:
+        report = call.engine.volumes.prune(filters=filters)
+        freed += report["SpaceReclaimed"]
+        _tell("Deleted Volumes", report["VolumesDeleted"])
+    report = call.engine.images.prune(all=every, filters=filters)
+    freed += report["SpaceReclaimed"]
+    _tell("Deleted Images", deleted_images(report))
+    sys.stdout.write(f"Total reclaimed space: {human_size(freed)}\n")
+    return 0
+
+
+def _tell(title: str, names: Iterable[str]) -> None:
+    lines = "".join(f"{name}\n" for name in names or ())
+    if lines:
+        sys.stdout.write(f"{title}:\n{lines}\n")
