@@ -1,4 +1,5 @@
-"""The image config: what to run and which layers, under the one digest that is the image's id (image-spec, config.md).
+"""The image config: what to run and which layers, under the one digest that is the image's id (image-spec,
+config.md).
 
 The document is kept byte for byte; this module checks what others rely on and reads it.
 """
@@ -20,7 +21,9 @@ _OBJECTS = ("Labels", "Volumes", "ExposedPorts", "Healthcheck")
 
 
 def read_config(content: bytes, what: str) -> dict[str, Any]:
-    """A checked image config. Raises BadImage: whoever holds the result may index `config` and `rootfs` without asking."""
+    """A checked image config. Raises BadImage: whoever holds the result may index `config` and `rootfs`
+    without asking.
+    """
     document = read_object(content, what)
     for name in ("architecture", "os", "created", "author", "variant"):
         if not isinstance(document.get(name), (str, type(None))):

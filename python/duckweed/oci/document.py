@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 LIMIT_BYTES = 4 << 20
-"""Registries refuse manifests over 4 MiB (distribution-spec, "Pushing Manifests"); configs are far smaller."""
+"""Registries refuse manifests over 4 MiB (distribution-spec, "Pushing Manifests"); configs are far smaller.
+"""
 _DEPTH_WORDS = "nested too deeply"
 
 

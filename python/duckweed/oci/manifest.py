@@ -1,7 +1,7 @@
 """Manifests and indexes: which blobs make an image, and which image suits this machine.
 
-OCI's and Docker's documents differ in media types only, so one reader serves both (image-spec, manifest.md and
-image-index.md). A descriptor is media type, digest and size.
+OCI's and Docker's documents differ in media types only, so one reader serves both (image-spec, manifest.md
+and image-index.md). A descriptor is media type, digest and size.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ LAYER_LIMIT = 500
 
 
 class Descriptor:
-    """What a document says of a blob: `media_type`, `digest`, `size`, and for an index also `platform` and `annotations`."""
+    """What a document says of a blob: `media_type`, `digest`, `size`, and for an index also `platform` and
+    `annotations`.
+    """
 
     __slots__ = ("annotations", "digest", "media_type", "platform", "size")
 
@@ -137,7 +139,9 @@ def is_attestation(entry: Descriptor) -> bool:
 
 
 def choose(entries: list[Descriptor], wanted: Platform) -> Descriptor | None:
-    """The entry that suits `wanted` best; the first of equals; one without a platform only if nothing else fits."""
+    """The entry that suits `wanted` best; the first of equals; one without a platform only if nothing else
+    fits.
+    """
     best: tuple[int, Descriptor] | None = None
     for entry in entries:
         if is_attestation(entry):

@@ -1,9 +1,9 @@
 """Image references: from what a user types to one canonical name.
 
-`alpine` means `docker.io/library/alpine:latest`. The rules and the error words are Docker's, and odd in one place: the
-first component is a registry only if it could not be a user's name, that is, if it has a dot or a colon, is `localhost`,
-or has a capital letter. What is shown to users is the familiar form, with `docker.io/library/` left off.
-Grammar: the `reference` package of the distribution project.
+`alpine` means `docker.io/library/alpine:latest`. The rules and the error words are Docker's, and odd in one
+place: the first component is a registry only if it could not be a user's name, that is, if it has a dot or
+a colon, is `localhost`, or has a capital letter. What is shown to users is the familiar form, with
+`docker.io/library/` left off. Grammar: the `reference` package of the distribution project.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ class Reference:
 
     __slots__ = ("digest", "registry", "repository", "tag")
 
-    def __init__(self, registry: str, repository: str, tag: str | None = None, digest: str | None = None) -> None:
+    def __init__(
+        self, registry: str, repository: str, tag: str | None = None, digest: str | None = None
+    ) -> None:
         self.registry = registry
         self.repository = repository
         self.tag = tag
@@ -40,7 +42,8 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str, default_tag: str | None = "latest") -> Reference:
-        """Reads `[registry/]repository[:tag][@digest]`; a name alone gets `default_tag`. Raises UsageError in Docker's words.
+        """Reads `[registry/]repository[:tag][@digest]`; a name alone gets `default_tag`. Raises UsageError
+        in Docker's words.
 
         >>> Reference.parse("localhost:5000/team/app:v2").repository
         'team/app'
@@ -57,7 +60,9 @@ class Reference:
         registry, repository = _split_registry(name)
         if not _REPOSITORY.match(repository):
             if _REPOSITORY.match(repository.lower()):
-                raise UsageError(f"invalid reference format: repository name ({repository}) must be lowercase")
+                raise UsageError(
+                    f"invalid reference format: repository name ({repository}) must be lowercase"
+                )
             raise UsageError("invalid reference format")
         if not _REGISTRY.match(registry) or (tag is not None and not _TAG.match(tag)):
             raise UsageError("invalid reference format")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import time
 
-_STAMP = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(\.\d+)?)?)?([Zz]|[+-]\d\d:?\d\d)?\Z")
+_STAMP = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(\.\d+)?)?)?([Zz]|[+-]\d\d:?\d\d)?\Z"
+)
 NEVER = "0001-01-01T00:00:00Z"
 """Go's zero time: what Docker shows for a time that is not known."""
 

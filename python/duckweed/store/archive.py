@@ -1,8 +1,9 @@
 """Archives given to `load`: from whatever was handed in to members that can be read at an offset.
 
-A path, a descriptor or a file object; a tar, bare or compressed with gzip or zstd; or the directory of an OCI layout. What
-cannot be read at an offset is first written to a file of tmp/ that has no name, so a killed load leaves nothing of it.
-No member is ever extracted here and no member's name becomes a path: names are looked up among the members alone.
+A path, a descriptor or a file object; a tar, bare or compressed with gzip or zstd; or the directory of an
+OCI layout. What cannot be read at an offset is first written to a file of tmp/ that has no name, so a
+killed load leaves nothing of it. No member is ever extracted here and no member's name becomes a path:
+names are looked up among the members alone.
 """
 
 from __future__ import annotations
@@ -152,7 +153,8 @@ class DirectoryArchive(Archive):
 
 
 def open_archive(layout: Layout, source: Source) -> Archive:
-    """The archive in `source`: a path, `-` for stdin, a descriptor, or a binary file object. The source stays open.
+    """The archive in `source`: a path, `-` for stdin, a descriptor, or a binary file object. The source
+    stays open.
 
     Raises BadImage; StoreError when it cannot be read or there is no room to unpack it.
     """
@@ -240,7 +242,9 @@ def _spool(layout: Layout, read: object) -> int:
 
 
 def inflate(layout: Layout, fd: int) -> int:
-    """The descriptor itself, or one of the inflated bytes (then `fd` is closed). Raises BadImage, StoreError."""
+    """The descriptor itself, or one of the inflated bytes (then `fd` is closed). Raises BadImage,
+    StoreError.
+    """
     magic = os.pread(fd, 4, 0)
     if not magic:
         os.close(fd)

@@ -1,7 +1,9 @@
-"""Containers on disk: ids, names, records and the state that the supervisor leaves (docs/contracts.md §3 and §5).
+"""Containers on disk: ids, names, records and the state that the supervisor leaves (docs/contracts.md §3
+and §5).
 
-A container is made as a draft in tmp/ and appears whole, by one rename. Its name is claimed by symlink(2), which only one
-of many can win; the claim comes before the rename, so a name without a container belongs to a draft or to someone who died.
+A container is made as a draft in tmp/ and appears whole, by one rename. Its name is claimed by symlink(2),
+which only one of many can win; the claim comes before the rename, so a name without a container belongs to
+a draft or to someone who died.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ LOST_EXIT_CODE = 137
 
 
 class Draft:
-    """A container being made: fill `path`, then `commit` it; `final_path` is where it will be, for absolute paths inside."""
+    """A container being made: fill `path`, then `commit` it; `final_path` is where it will be, for absolute
+    paths inside.
+    """
 
     __slots__ = ("final_path", "id", "path")
 
@@ -64,11 +68,12 @@ class ContainerStore:
         return Draft(container_id, path, layout.container(container_id))
 
     def commit(self, draft: Draft, name: str | None, record: dict[str, Any]) -> None:
-        """Writes `record` as container.json, claims `name` (checked by the caller) and makes the container appear.
+        """Writes `record` as container.json, claims `name` (checked by the caller) and makes the container
+        appear.
 
-        `name` may be None for a container that is never looked up by name. After this the caller checks that its
-        layers exist (docs/contracts.md §2, remover against user). Raises NameInUse, StoreError; the draft stays for
-        another name, or for `abandon`.
+        `name` may be None for a container that is never looked up by name. After this the caller checks
+        that its layers exist (docs/contracts.md §2, remover against user). Raises NameInUse, StoreError;
+        the draft stays for another name, or for `abandon`.
         """
         scratch.write_json(self._layout, draft.path + "/container.json", record)
         if name is not None:
@@ -111,8 +116,8 @@ class ContainerStore:
     def release_if_stale(self, name: str, holder: str) -> bool:
         """Frees a name whose container is gone or never came; true when it is free now.
 
-        A draft of a living process counts as a container. It is looked for between two looks at the final path,
-        because a draft may arrive there meanwhile.
+        A draft of a living process counts as a container. It is looked for between two looks at the final
+        path, because a draft may arrive there meanwhile.
         """
         final = self._layout.container(holder)
         if os.path.lexists(final):
@@ -159,7 +164,9 @@ class ContainerStore:
                 if len(found) == 1:
                     return found[0]
                 if found:
-                    raise Conflict(f"multiple IDs found with provided prefix: {text}", "give more of the id, or the name")
+                    raise Conflict(
+                        f"multiple IDs found with provided prefix: {text}", "give more of the id, or the name"
+                    )
         raise NoSuchContainer(f"No such container: {name_or_id}")
 
     def path(self, container_id: str) -> str:
@@ -195,8 +202,8 @@ class ContainerStore:
     def status(self, container_id: str) -> tuple[str, dict[str, Any] | None]:
         """`created`, `running` or `exited`, with the state, believed only as far as the kernel confirms it.
 
-        A supervisor that is gone makes a `running` state `exited` with code 137, here and on disk. A container that
-        runs on another host stays `running`: its state's `host` tells.
+        A supervisor that is gone makes a `running` state `exited` with code 137, here and on disk. A
+        container that runs on another host stays `running`: its state's `host` tells.
         """
         state = self.state(container_id)
         if state is None:
@@ -213,7 +220,11 @@ class ContainerStore:
 
     def _record_loss(self, container_id: str, state: dict[str, Any]) -> dict[str, Any]:
         state.update(
-            status=EXITED, pid=0, exit_code=LOST_EXIT_CODE, finished_at=timestamp.now(), error=state.get("error") or ""
+            status=EXITED,
+            pid=0,
+            exit_code=LOST_EXIT_CODE,
+            finished_at=timestamp.now(),
+            error=state.get("error") or "",
         )
         try:
             scratch.write_json(self._layout, self._layout.container(container_id) + "/state.json", state)
@@ -224,7 +235,8 @@ class ContainerStore:
     # Changing and removing.
 
     def rename(self, container_id: str, name: str) -> None:
-        """Gives the container another (checked) name: claims the new one, rewrites the record, frees the old one.
+        """Gives the container another (checked) name: claims the new one, rewrites the record, frees the
+        old one.
 
         Raises NameInUse, NoSuchContainer, StoreError.
         """

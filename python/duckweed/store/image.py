@@ -25,7 +25,13 @@ class Image:
     __slots__ = ("_layers", "_store", "asked", "config", "id", "is_host", "manifest")
 
     def __init__(
-        self, store: ImageStore, asked: str, image_id: str, manifest: str, config: dict[str, Any], is_host: bool = False
+        self,
+        store: ImageStore,
+        asked: str,
+        image_id: str,
+        manifest: str,
+        config: dict[str, Any],
+        is_host: bool = False,
     ) -> None:
         self._store = store
         self._layers: list[str] | None = None

@@ -44,7 +44,9 @@ def check_names(filters: Mapping[str, Any], known: frozenset[str]) -> None:
     """Raises UsageError, in Docker's words, for a filter that there is not."""
     for name in filters:
         if name not in known:
-            raise UsageError(f"invalid filter '{name}'", "known here: " + ", ".join(sorted(known)), exit_code=1)
+            raise UsageError(
+                f"invalid filter '{name}'", "known here: " + ", ".join(sorted(known)), exit_code=1
+            )
 
 
 def truth(filters: Mapping[str, Any], name: str) -> bool | None:
@@ -60,7 +62,9 @@ def truth(filters: Mapping[str, Any], name: str) -> bool | None:
 
 
 def moment(text: str) -> float:
-    """A time in seconds since 1970: a stamp, such seconds, or a duration before now (`10m`, `1h30m`). Raises UsageError."""
+    """A time in seconds since 1970: a stamp, such seconds, or a duration before now (`10m`, `1h30m`).
+    Raises UsageError.
+    """
     stamp = timestamp.to_unix(text)
     if stamp is not None:
         return stamp
@@ -71,7 +75,11 @@ def moment(text: str) -> float:
     parts = _DURATION.findall(text)
     if parts and "".join(number + unit for number, unit in parts) == text:
         return time.time() - sum(float(number) * _SECONDS[unit] for number, unit in parts)
-    raise UsageError(f"invalid time `{text}`", "write `2026-01-02T03:04:05Z`, or an age such as `10m` or `24h`", exit_code=1)
+    raise UsageError(
+        f"invalid time `{text}`",
+        "write `2026-01-02T03:04:05Z`, or an age such as `10m` or `24h`",
+        exit_code=1,
+    )
 
 
 def has_labels(labels: Mapping[str, str], wanted: list[str]) -> bool:
@@ -103,7 +111,9 @@ def select(store: ImageStore, filters: Mapping[str, Any], pattern: str | None) -
         chosen = [image for image in chosen if created_unix(image) > limit]
     patterns = values(filters, "reference") + ([pattern] if pattern else [])
     for one in patterns:
-        chosen = [image for image in chosen if any(matches(reference, one) for reference in tags.get(image.id, []))]
+        chosen = [
+            image for image in chosen if any(matches(reference, one) for reference in tags.get(image.id, []))
+        ]
     chosen.sort(key=created_unix, reverse=True)
     if not filters and (pattern is None or pattern in ("host", "host:latest")):
         if not any("host:latest" in image.tags for image in chosen):
@@ -137,7 +147,9 @@ def matches(reference: Reference, pattern: str) -> bool:
 
 
 def prune(store: ImageStore, every: bool, filters: Mapping[str, Any]) -> dict[str, Any]:
-    """Removes dangling images (all unused ones with `every`), then whatever blobs and layers nobody refers to."""
+    """Removes dangling images (all unused ones with `every`), then whatever blobs and layers nobody refers
+    to.
+    """
     from duckweed.store.tagging import delete
 
     check_names(filters, _PRUNE_FILTERS)

@@ -124,7 +124,9 @@ def summary(store: ImageStore, image: Image) -> dict[str, Any]:
 def container_records(store: ImageStore) -> list[dict[str, Any]]:
     """container.json of every container."""
     layout = store.layout
-    paths = (f"{layout.containers}/{name}/container.json" for name in scratch.list_directory(layout.containers))
+    paths = (
+        f"{layout.containers}/{name}/container.json" for name in scratch.list_directory(layout.containers)
+    )
     records = []
     for path in paths:
         try:
@@ -137,7 +139,9 @@ def container_records(store: ImageStore) -> list[dict[str, Any]]:
 
 
 def history(store: ImageStore, image: Image) -> list[dict[str, Any]]:
-    """Docker's history dicts, newest first. Entries beyond the config's own history are made up for layers it forgot."""
+    """Docker's history dicts, newest first. Entries beyond the config's own history are made up for layers
+    it forgot.
+    """
     sizes = layer_sizes(store, image)
     steps: list[dict[str, Any]] = list(image.config.get("history") or [])
     told = sum(1 for step in steps if not step.get("empty_layer"))

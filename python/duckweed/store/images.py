@@ -1,8 +1,8 @@
 """Images by name: from what a user typed to a config and a list of layer directories.
 
-On the main path of every start, so the common case reads two small files and walks no directory: the tag's record names
-the config, and the config's diff ids name the layers. What is rarer (loading, removing, showing) lives in modules of its
-own that are imported when asked for.
+On the main path of every start, so the common case reads two small files and walks no directory: the tag's
+record names the config, and the config's diff ids name the layers. What is rarer (loading, removing,
+showing) lives in modules of its own that are imported when asked for.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from duckweed.store.layers import Flavour
     from duckweed.store.layout import Layout
 
+    Removals = list[dict[str, str]]
+
 _CACHE_LIMIT = 256
 _HEX_DIGITS = frozenset("0123456789abcdef")
 HOST_NAMES = frozenset(("host", "host:latest", "docker.io/library/host:latest"))
@@ -33,7 +35,8 @@ HOST_NAMES = frozenset(("host", "host:latest", "docker.io/library/host:latest"))
 class ImageStore:
     """The images below one root.
 
-    `flavour` is the flavour that layers are made in, or a function that finds it out (asked once, when first needed).
+    `flavour` is the flavour that layers are made in, or a function that finds it out (asked once, when
+    first needed).
     """
 
     def __init__(self, layout: Layout, flavour: Flavour | Callable[[], Flavour] = SINGLE) -> None:
@@ -102,7 +105,9 @@ class ImageStore:
         if name in HOST_NAMES:
             return host_image(self, name)
         shown = reference.familiar if reference is not None else name
-        raise NoSuchImage(f"No such image: {shown}", "see `duckweed images`, or bring it in with `duckweed load -i FILE`")
+        raise NoSuchImage(
+            f"No such image: {shown}", "see `duckweed images`, or bring it in with `duckweed load -i FILE`"
+        )
 
     def _parse(self, name: str, digits: str) -> Reference | None:
         from duckweed.oci.reference import Reference
@@ -124,10 +129,14 @@ class ImageStore:
         return found
 
     def _by_digest(self, reference: Reference, asked: str) -> Image | None:
-        """`name@sha256:...`: the digest of the manifest, or of the config, of an image that has a tag of this name."""
+        """`name@sha256:...`: the digest of the manifest, or of the config, of an image that has a tag of
+        this name.
+        """
         for record in self.records.all_tags():
             if reference.digest in (record["manifest"], record["config"]):
-                if record["reference"].startswith((reference.name + ":", f"localhost/{reference.familiar_name}:")):
+                if record["reference"].startswith(
+                    (reference.name + ":", f"localhost/{reference.familiar_name}:")
+                ):
                     return self._image(record, asked)
         return None
 
@@ -140,7 +149,9 @@ class ImageStore:
                 return host_image(self, asked)
         ids = self.records.ids(digits)
         if len(ids) > 1:
-            raise Conflict(f"multiple IDs found with provided prefix: {digits}", "give more of the id, or a name")
+            raise Conflict(
+                f"multiple IDs found with provided prefix: {digits}", "give more of the id, or a name"
+            )
         record = self.records.image(ids[0]) if ids else None
         if record is None:
             raise NoSuchImage(f"No such image: {asked}", "see `duckweed images`")
@@ -164,12 +175,15 @@ class ImageStore:
             return ["host:latest"]
         from duckweed.oci.reference import Reference
 
-        return sorted(Reference.parse(record["reference"]).familiar for record in self.records.tags_of(image.id))
+        return sorted(
+            Reference.parse(record["reference"]).familiar for record in self.records.tags_of(image.id)
+        )
 
     # Layers.
 
     def ensure_layers(self, image: Image) -> None:
-        """Makes the layers that are missing in this flavour, from the stored blobs; one stat a layer when all are there.
+        """Makes the layers that are missing in this flavour, from the stored blobs; one stat a layer when
+        all are there.
 
         Raises BadImage when a blob is not in the store any more.
         """
@@ -209,7 +223,9 @@ class ImageStore:
         message: str = "",
         platform: str | None = None,
     ) -> Image:
-        """Makes an image of one layer from a tar of a root file system. Raises BadImage, UsageError, StoreError."""
+        """Makes an image of one layer from a tar of a root file system. Raises BadImage, UsageError,
+        StoreError.
+        """
         from duckweed.store.importing import import_rootfs
 
         self.layout.ensure()
@@ -229,7 +245,7 @@ class ImageStore:
 
         tag(self, source, target)
 
-    def remove(self, name: str, *, force: bool = False, no_prune: bool = False) -> list[dict[str, str]]:
+    def remove(self, name: str, *, force: bool = False, no_prune: bool = False) -> Removals:
         """Untags, and deletes what nothing refers to any more: `[{"Untagged": ..}, {"Deleted": ..}]`.
 
         Raises NoSuchImage; InUse in Docker's words.
@@ -248,7 +264,13 @@ class ImageStore:
 def _is_plain(name: str) -> bool:
     """Whether this is a bare `name` or `name:tag` of letters and digits, which needs no grammar to be read."""
     head, _, tag = name.partition(":")
-    return head.isascii() and head.isalnum() and head.islower() and (not tag or tag.isalnum()) and len(head) != 64
+    return (
+        head.isascii()
+        and head.isalnum()
+        and head.islower()
+        and (not tag or tag.isalnum())
+        and len(head) != 64
+    )
 
 
 def _canonical(plain: str) -> str:

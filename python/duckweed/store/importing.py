@@ -29,11 +29,20 @@ _ATTEMPTS = 8
 
 
 def import_rootfs(
-    store: ImageStore, source: Source, name: str | None, changes: Sequence[str], message: str, platform: str | None
+    store: ImageStore,
+    source: Source,
+    name: str | None,
+    changes: Sequence[str],
+    message: str,
+    platform: str | None,
 ) -> Image:
-    """Extracts the tar (plain, gzip or zstd) as the only layer and records the image. Raises BadImage, UsageError, StoreError."""
+    """Extracts the tar (plain, gzip or zstd) as the only layer and records the image. Raises BadImage,
+    UsageError, StoreError.
+    """
     names = [Reference.parse(name)] if name else []
-    config = _config(changes, message or "Imported from -", Platform.parse(platform) if platform else Platform.host())
+    config = _config(
+        changes, message or "Imported from -", Platform.parse(platform) if platform else Platform.host()
+    )
     fd = open_source(store.layout, source)
     written: list[str] = []
     try:
@@ -78,5 +87,7 @@ def _keep(
     store.records.add(manifest_digest, image_id, False, names)
     blobs = (image_id, manifest_digest, record["blob"])
     if all(map(store.blobs.exists, blobs)) and store.layers.exists(record["chain_id"], store.flavour.name):
-        return Image(store, names[0].familiar if names else image_id, image_id, manifest_digest, store.config(image_id))
+        return Image(
+            store, names[0].familiar if names else image_id, image_id, manifest_digest, store.config(image_id)
+        )
     return None

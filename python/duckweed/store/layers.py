@@ -1,8 +1,9 @@
-"""Extracted layers: one directory for each chain id and flavour, made once and shared by every image and container.
+"""Extracted layers: one directory for each chain id and flavour, made once and shared by every image and
+container.
 
-A *flavour* is how owners are kept on disk. `single`: all files are the user's, real owners stand in the layer's index.
-`mapped-<hash>`: owners were applied by chown inside a user namespace with these maps, so the tree fits only containers
-with the same maps.
+A *flavour* is how owners are kept on disk. `single`: all files are the user's, real owners stand in the
+layer's index. `mapped-<hash>`: owners were applied by chown inside a user namespace with these maps, so the
+tree fits only containers with the same maps.
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ class LayerStore:
         return scratch.read_json(self._layout.layer(chain_id, flavour) + "/layer.json")
 
     def any_record(self, chain_id: str, preferred: str) -> dict[str, Any] | None:
-        """layer.json of this chain id in any flavour, `preferred` first: blob, size and diff id are the same in all."""
+        """layer.json of this chain id in any flavour, `preferred` first: blob, size and diff id are the
+        same in all.
+        """
         record = self.read(chain_id, preferred)
         if record is None:
             for flavour in self.flavours(chain_id):
@@ -89,22 +92,33 @@ class LayerStore:
     def flavours(self, chain_id: str) -> list[str]:
         """The flavours in which this layer exists."""
         prefix = chain_id[7:] + "."
-        return [entry[len(prefix) :] for entry in scratch.list_directory(self._layout.layers) if entry.startswith(prefix)]
+        return [
+            entry[len(prefix) :]
+            for entry in scratch.list_directory(self._layout.layers)
+            if entry.startswith(prefix)
+        ]
 
     def extract_alone(self, source: LayerBytes, flavour: Flavour) -> dict[str, Any]:
         """Extracts a layer that lies on nothing and whose diff id is not known yet; returns its layer.json."""
         return self._extract(source, [], None, flavour)[0]
 
-    def extract(self, source: LayerBytes, chain: list[str], diff_id: str, flavour: Flavour) -> tuple[dict[str, Any], bool]:
+    def extract(
+        self, source: LayerBytes, chain: list[str], diff_id: str, flavour: Flavour
+    ) -> tuple[dict[str, Any], bool]:
         """Extracts the topmost layer of `chain` (bottom first; the ones below exist) and keeps its blob.
 
-        Returns its layer.json, and whether the tree is ours: another maker may have been first. Raises BadImage,
-        StoreError; nothing is left then.
+        Returns its layer.json, and whether the tree is ours: another maker may have been first. Raises
+        BadImage, StoreError; nothing is left then.
         """
         return self._extract(source, chain[:-1], diff_id, flavour, chain[-1])
 
     def _extract(
-        self, source: LayerBytes, below: list[str], diff_id: str | None, flavour: Flavour, chain_id: str | None = None
+        self,
+        source: LayerBytes,
+        below: list[str],
+        diff_id: str | None,
+        flavour: Flavour,
+        chain_id: str | None = None,
     ) -> tuple[dict[str, Any], bool]:
         layout = self._layout
         parents = [layout.layer(parent, flavour.name) + "/fs" for parent in reversed(below)]
@@ -141,7 +155,9 @@ class LayerStore:
         finally:
             remove_tree(work, flavour)
 
-    def _publish(self, path: str, chain_id: str, flavour: Flavour, record: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    def _publish(
+        self, path: str, chain_id: str, flavour: Flavour, record: dict[str, Any]
+    ) -> tuple[dict[str, Any], bool]:
         try:
             os.rename(path, self._layout.layer(chain_id, flavour.name))
         except OSError as error:
@@ -153,7 +169,8 @@ class LayerStore:
         return record, True
 
     def ensure(self, chain: list[str], diff_ids: list[str], blobs: list[str], flavour: Flavour) -> None:
-        """Makes the layers of `chain` that are missing in this flavour, from their stored blobs, bottom first.
+        """Makes the layers of `chain` that are missing in this flavour, from their stored blobs, bottom
+        first.
 
         `blobs` are the layers' blob digests. Raises BadImage when a blob is not in the store.
         """

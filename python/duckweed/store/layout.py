@@ -12,7 +12,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 VERSION = "1\n"
-_DIRECTORIES = ("blobs", "blobs/sha256", "images", "layers", "containers", "names", "volumes", "tmp", "run", "cache")
+_DIRECTORIES = (
+    "blobs",
+    "blobs/sha256",
+    "images",
+    "layers",
+    "containers",
+    "names",
+    "volumes",
+    "tmp",
+    "run",
+    "cache",
+)
 
 
 def default_root(environ: Mapping[str, str] = os.environ) -> str:
@@ -108,7 +119,9 @@ class Layout:
         return f"{self.cache}/probe-{boot_id}-{key}.json"
 
     def run(self, environ: Mapping[str, str] = os.environ) -> str:
-        """The directory for sockets: `$XDG_RUNTIME_DIR/duckweed` when that is ours, else `run/` of the store. Not created."""
+        """The directory for sockets: `$XDG_RUNTIME_DIR/duckweed` when that is ours, else `run/` of the
+        store. Not created.
+        """
         runtime = environ.get("XDG_RUNTIME_DIR", "")
         if runtime.startswith("/"):
             try:

@@ -1,9 +1,9 @@
 """Loading: from a plan to an image in the store.
 
-Each image is *taken in* (blobs and layers to their final paths, each whole and verified), then *recorded* (the reference
-is written), then *confirmed* (everything it refers to is looked at again, for a remover may have seen it unreferenced just
-before). All images of an archive are taken in before the first is recorded; when one is bad, what was written for them
-is collected again, unless somebody else refers to it by now.
+Each image is *taken in* (blobs and layers to their final paths, each whole and verified), then *recorded*
+(the reference is written), then *confirmed* (everything it refers to is looked at again, for a remover may
+have seen it unreferenced just before). All images of an archive are taken in before the first is recorded;
+when one is bad, what was written for them is collected again, unless somebody else refers to it by now.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class Loaded:
 class Loader:
     """Loads archives into one store, in one flavour."""
 
-    def __init__(self, layout: Layout, blobs: BlobStore, layers: LayerStore, records: Records, flavour: Flavour) -> None:
+    def __init__(
+        self, layout: Layout, blobs: BlobStore, layers: LayerStore, records: Records, flavour: Flavour
+    ) -> None:
         self._layout = layout
         self._blobs = blobs
         self._layers = layers

@@ -1,7 +1,8 @@
 """Plans: what an archive offers to load, read and checked before anything is written.
 
-Two formats: docker-archive (`manifest.json`; `docker save`) and the OCI layout (`index.json`; image-spec, image-layout.md).
-`docker save` since version 25 writes both at once: the OCI half has the true manifests, so it is preferred.
+Two formats: docker-archive (`manifest.json`; `docker save`) and the OCI layout (`index.json`; image-spec,
+image-layout.md). `docker save` since version 25 writes both at once: the OCI half has the true manifests,
+so it is preferred.
 """
 
 from __future__ import annotations
@@ -10,7 +11,16 @@ from duckweed.errors import BadImage, UsageError
 from duckweed.oci import config as image_config
 from duckweed.oci.digest import digest_of, is_hex
 from duckweed.oci.document import read_json, read_object
-from duckweed.oci.manifest import CONTAINERD_NAME, INDEX_TYPES, REF_NAME, Descriptor, Manifest, choose, is_attestation, read_index
+from duckweed.oci.manifest import (
+    CONTAINERD_NAME,
+    INDEX_TYPES,
+    REF_NAME,
+    Descriptor,
+    Manifest,
+    choose,
+    is_attestation,
+    read_index,
+)
 from duckweed.oci.platform import Platform
 from duckweed.oci.reference import Reference
 
@@ -35,11 +45,15 @@ class LayerPlan:
 
 
 class ImagePlan:
-    """One image to load: documents as bytes, layers bottom first, and the canonical references it is to have."""
+    """One image to load: documents as bytes, layers bottom first, and the canonical references it is to
+    have.
+    """
 
     __slots__ = ("config", "config_bytes", "layers", "manifest_bytes", "references")
 
-    def __init__(self, config_bytes: bytes, manifest_bytes: bytes | None, layers: list[LayerPlan], wanted: Platform) -> None:
+    def __init__(
+        self, config_bytes: bytes, manifest_bytes: bytes | None, layers: list[LayerPlan], wanted: Platform
+    ) -> None:
         self.config_bytes = config_bytes
         self.manifest_bytes = manifest_bytes
         self.layers = layers
@@ -137,7 +151,9 @@ def _plan_layout(archive: Archive, wanted: Platform) -> list[ImagePlan]:
         version = read_object(archive.read("oci-layout"), "`oci-layout`").get("imageLayoutVersion")
         if not isinstance(version, str) or not version.startswith("1."):
             raise BadImage("`oci-layout`: unknown layout version")
-    entries = [entry for entry in read_index(archive.read("index.json"), "`index.json`") if not is_attestation(entry)]
+    entries = [
+        entry for entry in read_index(archive.read("index.json"), "`index.json`") if not is_attestation(entry)
+    ]
     plans: dict[str, ImagePlan] = {}
     for group in _by_name(entries):
         for entry in _suitable(group, wanted):
@@ -162,7 +178,9 @@ def _by_name(entries: list[Descriptor]) -> list[list[Descriptor]]:
 
 
 def _suitable(group: list[Descriptor], wanted: Platform) -> list[Descriptor]:
-    """Entries of one name: those that state platforms are variants of one image, the others are images of their own."""
+    """Entries of one name: those that state platforms are variants of one image, the others are images of
+    their own.
+    """
     variants = [entry for entry in group if entry.platform is not None]
     single = [entry for entry in group if entry.platform is None]
     if not variants:
@@ -187,7 +205,9 @@ def _plan_entry(archive: Archive, entry: Descriptor, wanted: Platform, depth: in
         present = [one for one in inner if archive.has(_blob_member(one.digest))]
         best = choose(present, wanted)
         if best is None:
-            raise BadImage(f"index `{entry.digest}`: no image for `{wanted}`, only for {_platforms(inner) or 'nothing'}")
+            raise BadImage(
+                f"index `{entry.digest}`: no image for `{wanted}`, only for {_platforms(inner) or 'nothing'}"
+            )
         return _plan_entry(archive, best, wanted, depth + 1)
     manifest = Manifest.read(content, f"manifest `{entry.digest}`")
     layers = [LayerPlan(_blob_member(layer.digest), layer.digest) for layer in manifest.layers]

@@ -1,8 +1,8 @@
 """The records of images/: one for each image, and one for each tag of it.
 
-An image's record (`@sha256:<config digest>.json`) says that the image exists; it stays when the last tag moves elsewhere,
-which is how an image becomes dangling without anybody deciding it. A tag's record repeats the digests, so that a start
-reads one file to go from a reference to a config.
+An image's record (`@sha256:<config digest>.json`) says that the image exists; it stays when the last tag
+moves elsewhere, which is how an image becomes dangling without anybody deciding it. A tag's record repeats
+the digests, so that a start reads one file to go from a reference to a config.
 """
 
 from __future__ import annotations
@@ -71,7 +71,12 @@ class Records:
         """
         known = self.image(config)
         if known is None or (original and not known.get("original")):
-            scratch.write_json(self._layout, self._layout.image(config), _record(None, manifest, config, original), durable=True)
+            scratch.write_json(
+                self._layout,
+                self._layout.image(config),
+                _record(None, manifest, config, original),
+                durable=True,
+            )
         for reference in references:
             record = _record(str(reference), manifest, config, original)
             scratch.write_json(self._layout, self._layout.tag(str(reference)), record, durable=True)

@@ -1,8 +1,9 @@
 """Who refers to what, and the removal of what nobody refers to.
 
-Images refer to blobs and layers, containers to layers. No count is kept: it is found by walking, and always twice. First
-what seems unused is taken away by rename; then everybody is asked again; then it is deleted, or put back. Whoever makes a
-reference does the opposite, writing it first and looking for its object after, so one of the two always sees the other.
+Images refer to blobs and layers, containers to layers. No count is kept: it is found by walking, and always
+twice. First what seems unused is taken away by rename; then everybody is asked again; then it is deleted,
+or put back. Whoever makes a reference does the opposite, writing it first and looking for its object after,
+so one of the two always sees the other.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 
 class Live:
-    """What is referred to: `blobs` (digests), `chains` (hex, all flavours), `layers` (`<chain hex>.<flavour>`)."""
+    """What is referred to: `blobs` (digests), `chains` (hex, all flavours), `layers` (`<chain
+    hex>.<flavour>`).
+    """
 
     __slots__ = ("blobs", "chains", "layers")
 
@@ -66,7 +69,9 @@ def _add_image(layout: Layout, live: Live, manifest: str, config: str) -> None:
 
 
 def collect(layout: Layout, names: Iterable[str]) -> tuple[list[str], int]:
-    """Removes those of `names` (as `Live.needs` takes them) that nobody refers to: the ones removed, and their bytes."""
+    """Removes those of `names` (as `Live.needs` takes them) that nobody refers to: the ones removed, and
+    their bytes.
+    """
     live = walk(layout)
     doomed = [name for name in names if not live.needs(name)]
     if not doomed:
@@ -81,7 +86,9 @@ def collect(layout: Layout, names: Iterable[str]) -> tuple[list[str], int]:
 
 
 def finish(layout: Layout, gone: str) -> tuple[list[str], int]:
-    """The second half of `collect`, also run for a remover that died between: puts back what is needed, deletes the rest."""
+    """The second half of `collect`, also run for a remover that died between: puts back what is needed,
+    deletes the rest.
+    """
     live = walk(layout)
     removed, reclaimed = [], 0
     for name in scratch.list_directory(gone):

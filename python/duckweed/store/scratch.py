@@ -1,7 +1,8 @@
 """tmp/: where everything is made before it has a name, and where everything goes before it is deleted.
 
-An entry is called `<owner>-<what>-<random>`, and the owner is `<boot id, 8 hex>.<pid>.<start ticks>`: enough for anyone
-to tell, without a lock, whether its maker still lives. What a dead maker left may be removed by whoever sees it.
+An entry is called `<owner>-<what>-<random>`, and the owner is `<boot id, 8 hex>.<pid>.<start ticks>`:
+enough for anyone to tell, without a lock, whether its maker still lives. What a dead maker left may be
+removed by whoever sees it.
 """
 
 from __future__ import annotations

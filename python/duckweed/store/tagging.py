@@ -1,7 +1,7 @@
 """Tagging and removing images, by Docker's rules and in Docker's words.
 
-A tag goes alone while another tag is left. With the last one the image's record goes, and then the blobs and layers that
-nobody else refers to.
+A tag goes alone while another tag is left. With the last one the image's record goes, and then the blobs
+and layers that nobody else refers to.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def tag(store: ImageStore, source: str, target: str) -> None:
 
 
 def remove(store: ImageStore, name: str, force: bool) -> list[dict[str, str]]:
-    """Removes a tag, or the image with all its tags when it was named by id. Raises NoSuchImage, InUse, Conflict."""
+    """Removes a tag, or the image with all its tags when it was named by id. Raises NoSuchImage, InUse,
+    Conflict.
+    """
     image = store.get(name)
     if image.is_host:
         raise Conflict("cannot remove `host`: it is the machine itself, not an image of the store")
@@ -96,7 +98,9 @@ def _refuse_in_use(store: ImageStore, image: Image, shown: str, force: bool) -> 
 
 
 def delete(store: ImageStore, image: Image) -> tuple[list[dict[str, str]], int]:
-    """Removes all tags, the record, and then what nobody refers to: docker's list, and the bytes that became free."""
+    """Removes all tags, the record, and then what nobody refers to: docker's list, and the bytes that
+    became free.
+    """
     answer = []
     names = candidates(store, image)
     for record in store.records.tags_of(image.id):
@@ -124,7 +128,9 @@ def candidates(store: ImageStore, image: Image) -> list[str]:
         document = scratch.read_json(store.layout.blob(manifest)) or {}
         names.update(layer["digest"][7:] for layer in document.get("layers") or ())
     chain = {chain_id[7:] for chain_id in image.chain_ids}
-    names.update(entry for entry in scratch.list_directory(store.layout.layers) if entry.partition(".")[0] in chain)
+    names.update(
+        entry for entry in scratch.list_directory(store.layout.layers) if entry.partition(".")[0] in chain
+    )
     # The blob that an extraction kept may differ from the one a manifest names: gzip here, zstd there.
     for chain_id in image.chain_ids:
         blob = (store.layers.any_record(chain_id, store.flavour.name) or {}).get("blob")

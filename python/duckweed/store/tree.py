@@ -1,8 +1,8 @@
 """Removing trees that images and containers filled.
 
-Nothing in such a tree is trusted: directories may be unreadable, links point anywhere, names are any bytes, and files may
-belong to subordinate ids. So everything goes through directory descriptors and never through a path a second time, and
-what plain removal must leave is removed inside the user namespace that owns it.
+Nothing in such a tree is trusted: directories may be unreadable, links point anywhere, names are any bytes,
+and files may belong to subordinate ids. So everything goes through directory descriptors and never through
+a path a second time, and what plain removal must leave is removed inside the user namespace that owns it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def remove_tree(path: str, flavour: Flavour | None = None) -> bool:
-    """Removes `path` and all below it; true when nothing is left. Never raises: what stays is swept another day.
+    """Removes `path` and all below it; true when nothing is left. Never raises: what stays is swept another
+    day.
 
     `flavour` says whose ids own the files, when others than ours do.
     """
@@ -67,10 +68,11 @@ def _remove_entry(parent: int, name: str) -> bool:
 
 
 def _remove_directories(parent: int, name: str) -> bool:
-    """Empties and removes one directory; a stack in place of recursion, for an image may nest a thousand deep.
+    """Empties and removes one directory; a stack in place of recursion, for an image may nest a thousand
+    deep.
 
-    The stack holds names and devices only: a descriptor a level would run into RLIMIT_NOFILE, so going up is `..`,
-    checked against the directory we came from.
+    The stack holds names and devices only: a descriptor a level would run into RLIMIT_NOFILE, so going up
+    is `..`, checked against the directory we came from.
     """
     try:
         here = _enter(parent, name)

@@ -1,6 +1,7 @@
 """Work in a user namespace: what the store must do to files that other ids of ours own.
 
-The runtime helper enters the namespace and does it (`within`, docs/contracts.md §7); Python never changes its own ids.
+The runtime helper enters the namespace and does it (`within`, docs/contracts.md §7); Python never changes
+its own ids.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ import os
 
 from duckweed.errors import StoreError
 
-RUNTIME = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_bin", "duckweed-runtime")
+RUNTIME = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_bin", "duckweed-runtime"
+)
 _ERROR_LIMIT = 4096
 
 
 def run(uid_map: str, gid_map: str, verb: str, *arguments: str) -> bytes:
-    """Runs one verb in a namespace of these maps and returns its stdout. Raises StoreError with the helper's own line."""
+    """Runs one verb in a namespace of these maps and returns its stdout. Raises StoreError with the
+    helper's own line.
+    """
     argv = [RUNTIME, "within", "--uid-map", uid_map, "--gid-map", gid_map, verb, *arguments]
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()

@@ -1,0 +1,120 @@
+"""Repair: what a killed process left is put right by whoever comes next.
+
+Every step here may itself be killed and is then done again by the next. `sweep_quick` looks at tmp/ alone
+and is cheap enough for any command; `sweep` also looks for containers whose supervisor died and for names
+that point nowhere.
+"""
+
+from __future__ import annotations
+
+import os
+
+from duckweed.errors import DuckweedError
+from duckweed.store import references, scratch
+from duckweed.store.containers import EXITED, RUNNING, ContainerStore
+from duckweed.store.tree import remove_tree
+from duckweed.store.volumes import VolumeStore
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from duckweed.store.layers import Flavour
+    from duckweed.store.layout import Layout
+
+
+def sweep_quick(layout: Layout, flavour: Callable[[], Flavour | None] = lambda: None) -> int:
+    """Removes what dead processes left in tmp/; returns how much there was. Never raises.
+
+    `flavour` finds out whose ids may own files in what is removed; it is asked only when plain removal was
+    not enough.
+    """
+    try:
+        entries = scratch.list_directory(layout.tmp)
+    except DuckweedError:
+        return 0
+    swept = 0
+    for entry in entries:
+        if scratch.is_stale(entry):
+            swept += 1
+            try:
+                _sweep_entry(layout, entry, flavour)
+            except DuckweedError:
+                continue  # the next command tries again
+    return swept
+
+
+def _sweep_entry(layout: Layout, entry: str, flavour: Callable[[], Flavour | None]) -> None:
+    path = f"{layout.tmp}/{entry}"
+    what = entry.split("-")[1] if entry.count("-") >= 2 else ""
+    if what in ("gone", "goneVolume"):
+        # Taken by a living process first, lest two of us finish the same removal at once.
+        mine = scratch.new_path(layout, what)
+        try:
+            os.rename(path, mine)
+        except OSError:
+            return
+        if what == "gone":
+            references.finish(layout, mine)
+        else:
+            VolumeStore(layout, flavour).finish(mine)
+        return
+    if not remove_tree(path):
+        remove_tree(path, flavour())
+
+
+def sweep(layout: Layout, flavour: Callable[[], Flavour | None] = lambda: None) -> dict[str, list[str]]:
+    """Puts everything right that can be told to be wrong: `{"lost", "removed", "names"}` (container ids,
+    names).
+
+    `lost` are containers whose supervisor died: now `exited` with code 137, and removed when they were to
+    be.
+    """
+    sweep_quick(layout, flavour)
+    store = ContainerStore(layout)
+    report: dict[str, list[str]] = {"lost": [], "removed": [], "names": []}
+    for container_id, record in store.records():
+        try:
+            _repair_container(layout, store, container_id, record, flavour, report)
+        except DuckweedError:
+            continue
+    for name in scratch.list_directory(layout.names):
+        holder = store.holder(name)
+        if holder and store.release_if_stale(name, holder):
+            report["names"].append(name)
+    return report
+
+
+def _repair_container(
+    layout: Layout,
+    store: ContainerStore,
+    container_id: str,
+    record: dict[str, Any],
+    flavour: Callable[[], Flavour | None],
+    report: dict[str, list[str]],
+) -> None:
+    before = (store.state(container_id) or {}).get("status")
+    status, state = store.status(container_id)
+    if before == RUNNING and status == EXITED:
+        report["lost"].append(container_id)
+    maker = record.get("ephemeral")
+    if maker:
+        # Made by `engine.run` for one call: without its caller and without a supervisor nobody else removes it.
+        doomed = status != RUNNING and scratch.is_stale(str(maker) + "-")
+    else:
+        doomed = status == EXITED and bool((state or {}).get("auto_remove"))
+    if doomed:
+        store.remove(container_id, flavour())
+        report["removed"].append(container_id)
+        _remove_anonymous(layout, record, flavour)
+
+
+def _remove_anonymous(layout: Layout, record: dict[str, Any], flavour: Callable[[], Flavour | None]) -> None:
+    volumes = VolumeStore(layout, flavour)
+    for mount in record.get("Mounts") or ():
+        if isinstance(mount, dict) and mount.get("Type") == "volume" and mount.get("Anonymous"):
+            try:
+                volumes.remove(str(mount.get("Name")), force=True)
+            except DuckweedError:
+                continue
