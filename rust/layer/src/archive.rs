@@ -33,7 +33,7 @@ pub fn archive_index(file: impl AsFd) -> Result<Vec<Member>, TarError> {
     std::io::Seek::rewind(&mut file).map_err(fail)?;
     let mut tar = TarReader::new(BufReader::with_capacity(16 * 1024, file));
     let mut members = Vec::new();
-    while let Some(member) = tar.next()? {
+    while let Some(member) = tar.next_member()? {
         if members.len() >= MEMBER_LIMIT {
             return Err(TarError { offset: member.offset, fault: Fault::TooManyMembers });
         }

@@ -74,7 +74,7 @@ pub enum Decoder<R: BufRead> {
     /// Passed through.
     None(R),
     /// Being inflated.
-    Gzip(GzipMembers<R>),
+    Gzip(Box<GzipMembers<R>>),
     /// Being decoded by libzstd.
     Zstd(Box<zstd::stream::read::Decoder<'static, R>>),
 }
@@ -84,7 +84,7 @@ impl<R: BufRead> Decoder<R> {
     pub fn new(compression: Compression, source: R) -> io::Result<Decoder<R>> {
         Ok(match compression {
             Compression::None => Decoder::None(source),
-            Compression::Gzip => Decoder::Gzip(GzipMembers { state: Some(GzDecoder::new(source)) }),
+            Compression::Gzip => Decoder::Gzip(Box::new(GzipMembers { state: Some(GzDecoder::new(source)) })),
             Compression::Zstd => Decoder::Zstd(Box::new(zstd::stream::read::Decoder::with_buffer(source)?)),
         })
     }

@@ -54,6 +54,7 @@ fn copy_file(
 /// Opens a file of ours even if its mode keeps us out (`/etc/shadow` with 0000):
 /// the mode is opened up for that moment.
 fn open_readable(directory: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> Result<OwnedFd, Errno> {
+    let mode = stat.st_mode & 0o7777;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match fs::openat(directory, name, flags, Mode::empty()) {
         Err(Errno::ACCESS) => {}
@@ -61,9 +62,9 @@ fn open_readable(directory: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> Result<
     }
     let handle = fs::openat(directory, name, flags | OFlags::PATH, Mode::empty())?;
     let by_handle = format!("/proc/self/fd/{}", handle.as_raw_fd());
-    fs::chmod(&by_handle, Mode::from_raw_mode(stat.st_mode & 0o7777) | Mode::RUSR)?;
+    fs::chmod(&by_handle, Mode::from_raw_mode(mode) | Mode::RUSR)?;
     let opened = fs::openat(directory, name, flags, Mode::empty());
-    fs::chmod(&by_handle, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    fs::chmod(&by_handle, Mode::from_raw_mode(mode))?;
     opened
 }
 
@@ -131,7 +132,7 @@ fn copy_by_hand(source: &OwnedFd, target: &OwnedFd, mut at: u64, end: u64) -> Re
 }
 
 /// Copies `user.*` xattrs, overlayfs's own excepted. They are niceties: what cannot be read or set is left out.
-fn copy_xattrs(source: impl AsFd, target: impl AsFd) {
+pub(crate) fn copy_xattrs(source: impl AsFd, target: impl AsFd) {
     let mut names = vec![0u8; 64 * 1024];
     let Ok(length) = fs::flistxattr(source.as_fd(), &mut names[..]) else { return };
     for name in names[..length].split(|&byte| byte == 0) {
@@ -145,7 +146,8 @@ fn copy_xattrs(source: impl AsFd, target: impl AsFd) {
     }
 }
 
-fn times(stat: &Stat) -> Timestamps {
+/// The time of the last change, as both times.
+pub(crate) fn times(stat: &Stat) -> Timestamps {
     let time = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ };
     Timestamps { last_access: time, last_modification: time }
 }

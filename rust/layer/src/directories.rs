@@ -150,10 +150,11 @@ impl Directories {
         match open_directory(here, name) {
             Ok(fd) => return Ok(Rc::new(Directory { fd, path })),
             Err(Errno::NOENT) => {}
-            Err(Errno::NOTDIR | Errno::LOOP) => match self.follow(here, name, maker, links)? {
-                Some(directory) => return Ok(directory),
-                None => {}
-            },
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                if let Some(directory) = self.follow(here, name, maker, links)? {
+                    return Ok(directory);
+                }
+            }
             Err(errno) => return Err(WalkError::Errno("open", errno)),
         }
         maker.make(here, name, &path)?;

@@ -174,7 +174,7 @@ fn write_all(
 ) -> Result<Written, ExtractError> {
     let mut tar = TarReader::new(unpacked);
     let mut entries = 0;
-    while let Some(member) = tar.next()? {
+    while let Some(member) = tar.next_member()? {
         if options.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
             return Err(ExtractError::Cancelled);
         }

@@ -130,8 +130,16 @@ impl Ledger {
         name: &[u8],
         path: &[u8],
     ) -> Result<bool, WalkError> {
-        let was_whiteout = self.remove_whiteout(parent, name, path)?;
-        fs::mkdirat(&parent.fd, name, Mode::RWXU).map_err(|errno| WalkError::Errno("mkdir", errno))?;
+        let mut was_whiteout = self.has_whiteout(path);
+        if was_whiteout {
+            self.record(path, None);
+        }
+        let mut result = fs::mkdirat(&parent.fd, name, Mode::RWXU);
+        if result == Err(Errno::EXIST) && remove_whiteout(parent, name)? {
+            was_whiteout = true;
+            result = fs::mkdirat(&parent.fd, name, Mode::RWXU);
+        }
+        result.map_err(|errno| WalkError::Errno("mkdir", errno))?;
         if self.mask & 0o700 != 0 {
             let result = fs::chmodat(&parent.fd, name, Mode::RWXU, AtFlags::empty());
             result.map_err(|errno| WalkError::Errno("chmod", errno))?;
@@ -142,20 +150,6 @@ impl Ledger {
             self.make_opaque(fd, path);
         }
         Ok(was_whiteout)
-    }
-
-    fn remove_whiteout(&mut self, parent: &Directory, name: &[u8], path: &[u8]) -> Result<bool, WalkError> {
-        if self.has_whiteout(path) {
-            self.record(path, None);
-            return Ok(true);
-        }
-        match tree::stat_at(&parent.fd, name) {
-            Ok(Some(stat)) if tree::is_whiteout(&stat) => {
-                let result = fs::unlinkat(&parent.fd, name, AtFlags::empty());
-                result.map(|()| true).map_err(|errno| WalkError::Errno("unlink", errno))
-            }
-            _ => Ok(false),
-        }
     }
 
     /// The facts of a directory that the layer implies: the lower one's, if there is one.
@@ -185,5 +179,16 @@ impl Maker for Ledger {
             return Ok(());
         }
         self.imply(path).map_err(|errno| WalkError::Errno("look up in the lower layers", errno))
+    }
+}
+
+/// Removes what is under a name if it is a whiteout, and says whether it was one.
+fn remove_whiteout(parent: &Directory, name: &[u8]) -> Result<bool, WalkError> {
+    match tree::stat_at(&parent.fd, name) {
+        Ok(Some(stat)) if tree::is_whiteout(&stat) => {
+            let result = fs::unlinkat(&parent.fd, name, AtFlags::empty());
+            result.map(|()| true).map_err(|errno| WalkError::Errno("unlink", errno))
+        }
+        _ => Ok(false),
     }
 }

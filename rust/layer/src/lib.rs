@@ -17,7 +17,8 @@
 //! | `path`, `whiteout`, `xattrs` | names into places, deletions and fates; pure |
 //! | `directories`, `writer`, `ledger` | members into files beneath one descriptor |
 //! | `parents` | lower layers into the merged view that hard links and implied directories need |
-//! | `index`, `tree`, `copy` | what is on disk; also for the runtime and the copy fallback |
+//! | `index`, `tree` | what is on disk; also for the runtime |
+//! | `copy`, `stack` | an entry, or a whole stack of layers, into another tree: the fallback without overlayfs |
 //! | `extract` | the above into one call |
 //! | `archive` | an image archive's outer tar into a list of members |
 //!
@@ -33,7 +34,7 @@
 mod archive;
 mod base64;
 pub mod compression;
-pub mod copy;
+mod copy;
 pub mod digest;
 mod directories;
 mod error;
@@ -44,6 +45,7 @@ mod parents;
 pub mod path;
 mod pipeline;
 mod section;
+mod stack;
 pub mod tar;
 pub mod tree;
 mod whiteout;
@@ -56,3 +58,4 @@ pub use digest::{digest_file, Digest};
 pub use error::{describe, errno_text, ExtractError};
 pub use extract::{extract_layer, ExtractOptions, LayerReport, Limits};
 pub use section::FileSection;
+pub use stack::{copy_layers, CopyError};

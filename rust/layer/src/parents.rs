@@ -45,7 +45,7 @@ pub struct Found {
 }
 
 enum Lookup {
-    Found(Found),
+    Found(Box<Found>),
     Absent,
     /// A link stands in the way: where the path leads instead.
     Elsewhere(Vec<u8>),
@@ -70,7 +70,7 @@ impl Parents {
         let mut wanted = wanted.to_vec();
         for _ in 0..=LINK_LIMIT {
             match self.look_up(&wanted)? {
-                Lookup::Found(found) => return Ok(Some(found)),
+                Lookup::Found(found) => return Ok(Some(*found)),
                 Lookup::Absent => return Ok(None),
                 Lookup::Elsewhere(path) => wanted = path,
             }
@@ -92,7 +92,7 @@ impl Parents {
         let mut parts = self.roots()?;
         if wanted.is_empty() {
             return Ok(match parts.into_iter().next() {
-                Some(part) => Lookup::Found(self.found(&part, b".", b"")?),
+                Some(part) => Lookup::Found(Box::new(self.found(&part, b".", b"")?)),
                 None => Lookup::Absent,
             });
         }
@@ -102,7 +102,7 @@ impl Parents {
             let at = path::join(&here, name);
             let Some(top) = self.topmost(&parts, name, &at)? else { return Ok(Lookup::Absent) };
             if names.is_empty() {
-                return Ok(Lookup::Found(self.found(&parts[top.0], name, &at)?));
+                return Ok(Lookup::Found(Box::new(self.found(&parts[top.0], name, &at)?)));
             }
             match tree::file_type(&top.1) {
                 FileType::Directory => parts = self.descend(parts.split_off(top.0), name, &at)?,

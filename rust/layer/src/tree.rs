@@ -193,7 +193,7 @@ mod tests {
             made.push(path.clone());
         }
         for path in made.iter().rev() {
-            set_permissions(path, Permissions::from_mode(0)).unwrap();
+            set_permissions(path, Permissions::from_mode(0o0)).unwrap();
         }
         remove_tree(top.as_fd(), b"a").unwrap();
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);

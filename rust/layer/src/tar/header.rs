@@ -197,7 +197,7 @@ fn octal(field: &[u8]) -> Option<i64> {
     let start = field.iter().position(|byte| !is_blank(byte)).unwrap_or(field.len());
     let digits = &field[start..];
     let end = digits.iter().position(is_blank).unwrap_or(digits.len());
-    if !digits[end..].iter().all(|byte| is_blank(byte)) {
+    if !digits[end..].iter().all(is_blank) {
         return None;
     }
     digits[..end].iter().try_fold(0i64, |n, &digit| match digit {

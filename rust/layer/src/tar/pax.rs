@@ -47,8 +47,8 @@ impl Extension {
     pub fn parse(mut bytes: &[u8]) -> Result<Extension, Fault> {
         let mut extension = Extension::default();
         while !bytes.is_empty() {
-            let (key, value, rest) = record(bytes)?;
-            extension.take(key, value)?;
+            let (record, rest) = split_record(bytes)?;
+            extension.take(record.key, record.value)?;
             bytes = rest;
         }
         if extension.sparse.offset.is_some() {
@@ -109,11 +109,8 @@ impl Sparse {
             b"name" => self.name = name(value)?,
             b"size" | b"realsize" => self.size = Some(number()?),
             b"map" => self.map = Some(sparse::parse_list(value)?),
-            b"offset" => {
-                if self.offset.replace(number()?).is_some() {
-                    return Err(Fault::Sparse("an offset without its length"));
-                }
-            }
+            b"offset" if self.offset.is_some() => return Err(Fault::Sparse("an offset without its length")),
+            b"offset" => self.offset = Some(number()?),
             b"numbytes" => {
                 let offset = self.offset.take().ok_or(Fault::Sparse("a length without its offset"))?;
                 let segment = Segment { offset, length: number()? };
@@ -125,22 +122,28 @@ impl Sparse {
     }
 }
 
-/// Splits the first record off: key, value, rest.
-fn record(bytes: &[u8]) -> Result<(&[u8], &[u8], &[u8]), Fault> {
+/// One record.
+struct Record<'a> {
+    key: &'a [u8],
+    value: &'a [u8],
+}
+
+/// Splits the first record off.
+fn split_record(bytes: &[u8]) -> Result<(Record<'_>, &[u8]), Fault> {
     let space = bytes.iter().take(21).position(|&byte| byte == b' ').ok_or(Fault::Pax("no length"))?;
     let length = decimal(&bytes[..space]).ok_or(Fault::Pax("a bad length"))?;
     let length = usize::try_from(length).map_err(|_| Fault::Pax("a bad length"))?;
     if length <= space + 1 || length > bytes.len() {
         return Err(Fault::Pax("a length that does not fit"));
     }
-    let (record, rest) = bytes.split_at(length);
-    let body = record[space + 1..].strip_suffix(b"\n").ok_or(Fault::Pax("no newline at its end"))?;
+    let (whole, rest) = bytes.split_at(length);
+    let body = whole[space + 1..].strip_suffix(b"\n").ok_or(Fault::Pax("no newline at its end"))?;
     let equals = body.iter().position(|&byte| byte == b'=').ok_or(Fault::Pax("no equals sign"))?;
-    let (key, value) = (&body[..equals], &body[equals + 1..]);
-    if key.is_empty() || key.contains(&0) {
+    let record = Record { key: &body[..equals], value: &body[equals + 1..] };
+    if record.key.is_empty() || record.key.contains(&0) {
         return Err(Fault::Pax("a bad key"));
     }
-    Ok((key, value, rest))
+    Ok((record, rest))
 }
 
 fn name(value: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
@@ -251,7 +254,8 @@ mod tests {
 
     #[test]
     fn times_before_the_epoch_round_down() {
-        let table: &[(&[u8], Option<(i64, u32)>)] = &[
+        type Row = (&'static [u8], Option<(i64, u32)>);
+        let table: &[Row] = &[
             (b"1", Some((1, 0))),
             (b"1.5", Some((1, 500_000_000))),
             (b"1.", Some((1, 0))),

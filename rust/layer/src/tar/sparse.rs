@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn only_ordered_maps_that_fit_are_valid() {
-        let table: &[(&[(u64, u64)], u64, u64, bool)] = &[
+        type Row = (&'static [(u64, u64)], u64, u64, bool);
+        let table: &[Row] = &[
             (&[], 0, 0, true),
             (&[], 100, 0, true),
             (&[(0, 10), (20, 5)], 25, 15, true),

@@ -78,9 +78,9 @@ impl<R: Source> TarReader<R> {
 
     /// The next member, or `None` at the end of the archive. What is left of
     /// the body before it is passed over.
-    pub fn next(&mut self) -> Result<Option<Member>, TarError> {
+    pub fn next_member(&mut self) -> Result<Option<Member>, TarError> {
         let mut at = self.position;
-        self.next_member(&mut at).map_err(|fault| TarError { offset: at, fault })
+        self.read_member(&mut at).map_err(|fault| TarError { offset: at, fault })
     }
 
     /// Bytes of the current body that are at hand; empty at its end.
@@ -110,7 +110,7 @@ impl<R: Source> TarReader<R> {
         self.source
     }
 
-    fn next_member(&mut self, at: &mut u64) -> Result<Option<Member>, Fault> {
+    fn read_member(&mut self, at: &mut u64) -> Result<Option<Member>, Fault> {
         let mut pending = Pending::default();
         loop {
             self.skip(self.body)?;
