@@ -9,6 +9,7 @@
 pub mod bundle;
 pub mod client;
 pub mod message;
+pub mod probe;
 pub mod seccomp;
 pub mod spec;
 pub mod start_error;

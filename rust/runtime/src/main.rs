@@ -42,6 +42,7 @@ fn run(verb: &str, words: Vec<OsString>) -> Result<i32, Mistake> {
         "run" => run_bundle(words),
         "attach" => attach(words),
         "exec" => exec(words),
+        "probe" => probe(words),
         "features" => features(),
         "--version" => version(),
         _ => Err(format!("unknown verb `{verb}`").into()),
@@ -58,6 +59,13 @@ fn supervise(words: Vec<OsString>) -> Result<i32, Mistake> {
     };
     // What went wrong was said on the channel; stderr may be the container's caller's.
     Ok(supervise::main(options).unwrap_or_else(|error| error.exit_code))
+}
+
+/// Its options are read where its facts are found.
+fn probe(words: Vec<OsString>) -> Result<i32, Mistake> {
+    let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    duckweed_runtime::probe::main(&words)?;
+    Ok(0)
 }
 
 fn run_bundle(words: Vec<OsString>) -> Result<i32, Mistake> {

@@ -18,4 +18,6 @@ pub mod mount;
 pub mod seccomp;
 pub mod signal;
 pub mod spawn;
+pub mod tracing;
 pub mod trial;
+pub mod unshare;

@@ -65,6 +65,24 @@ pub fn attempt(body: impl FnOnce() -> Vec<u8>) -> io::Result<Ending> {
     Ok(Ending::Answered(answer))
 }
 
+/// Forks a child that runs `body` and ends; for trials that need a second process to do
+/// something to. The caller waits for it.
+///
+/// # Errors
+/// When fork fails. The caller must have a single thread, as for [`attempt`].
+pub fn fork_holder(body: impl FnOnce()) -> io::Result<rustix::process::Pid> {
+    // SAFETY: single-threaded caller (documented above); the child ends below.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // SAFETY: plain integers; alarms are not inherited over fork.
+        unsafe { libc::alarm(PATIENCE_S) };
+        let _ = catch_unwind(AssertUnwindSafe(body));
+        // SAFETY: leaves the child at once.
+        unsafe { libc::_exit(0) };
+    }
+    rustix::process::Pid::from_raw(pid).filter(|_| pid > 0).ok_or_else(io::Error::last_os_error)
+}
+
 /// Waits for a child of ours and returns its raw status.
 fn wait(pid: i32) -> io::Result<i32> {
     let mut status = 0;
