@@ -46,18 +46,25 @@ def test_a_missing_file_is_one_line(fresh: Run) -> None:
 
 
 def test_the_table_is_dockers(store: Run) -> None:
-    header, line = store("images").stdout.splitlines()
+    header, line = store("images", "busybox").stdout.splitlines()
     assert re.split(r"\s{3,}", header) == ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]
     assert re.fullmatch(r"busybox +latest +[0-9a-f]{12} +\d+ \w+ ago +[\d.]+MB", line)
 
 
 def test_ids_digests_and_formats(store: Run) -> None:
-    (short,) = store("images", "-q").stdout.split()
-    (full,) = store("images", "-q", "--no-trunc").stdout.split()
+    (short,) = store("images", "-q", "busybox").stdout.split()
+    (full,) = store("images", "-q", "--no-trunc", "busybox").stdout.split()
     assert full.startswith(f"sha256:{short}")
     assert "DIGEST" in store("images", "--digests").stdout
-    assert json.loads(store("images", "--format", "json").stdout)["Tag"] == "latest"
-    assert store("images", "--format", "{{.Repository}}:{{.Tag}}").stdout == "busybox:latest\n"
+    assert json.loads(store("images", "--format", "json", "busybox").stdout)["Tag"] == "latest"
+    assert store("images", "--format", "{{.Repository}}:{{.Tag}}", "busybox").stdout == "busybox:latest\n"
+
+
+def test_the_machine_itself_is_always_an_image(fresh: Run) -> None:
+    assert (
+        fresh("images", "--format", "{{.Repository}}:{{.Tag}} {{.CreatedSince}}").stdout
+        == "host:latest N/A\n"
+    )
 
 
 def test_a_reference_narrows(store: Run) -> None:
@@ -73,14 +80,14 @@ def test_tag_and_rmi(store: Run) -> None:
     removed = store("rmi", "busybox").stdout.splitlines()
     assert removed[0] == "Untagged: busybox:latest"
     assert all(line.startswith("Deleted: sha256:") for line in removed[1:])
-    assert store("images", "-q").stdout == ""
+    assert store("images", "-q", "busybox").stdout == ""
 
 
 def test_rmi_refuses_what_is_used(store: Run) -> None:
     store("create", "--name", "user", "busybox", check=True)
     done = store("rmi", "busybox")
     assert (done.returncode, done.stderr.startswith("Error: ")) == (1, True)
-    assert store("images", "-q").stdout != ""
+    assert store("images", "-q", "busybox").stdout != ""
 
 
 def test_rmi_of_a_missing_image_is_dockers_words(store: Run) -> None:
@@ -92,7 +99,7 @@ def test_history_shows_what_made_it(store: Run) -> None:
     header, line = store("history", "busybox").stdout.splitlines()
     assert re.split(r"\s{3,}", header) == ["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"]
     assert "layer 0" in line
-    assert store("history", "-q", "busybox").stdout.split() == store("images", "-q").stdout.split()
+    assert store("history", "-q", "busybox").stdout.split() == store("images", "-q", "busybox").stdout.split()
 
 
 def test_import_makes_an_image_of_a_tree(fresh: Run, tmp_path: Path) -> None:
@@ -114,4 +121,4 @@ def test_prune_removes_untagged_or_unused(store: Run, archives: Path) -> None:
     report = store("image", "prune", "-a", "-f").stdout
     assert report.startswith("Deleted Images:\nuntagged: busybox:latest\n")
     assert re.search(r"\nTotal reclaimed space: [\d.]+[kM]B\n$", report)
-    assert store("images", "-q").stdout == ""
+    assert store("images", "-q", "busybox").stdout == ""

@@ -124,6 +124,11 @@ def test_an_image_without_tags_is_none() -> None:
     assert (line["Repository"], line["Tag"]) == ("<none>", "<none>")
 
 
+def test_an_image_without_a_date_has_no_age() -> None:
+    (line, _) = image_rows({**IMAGE, "Created": "0001-01-01T00:00:00Z"})
+    assert (line["CreatedSince"], line["CreatedAt"]) == ("N/A", "N/A")
+
+
 def test_history_is_for_people_or_exact() -> None:
     entry = {
         "Id": "<missing>",

@@ -6,7 +6,7 @@ import sys
 
 from duckweed.cli import render
 from duckweed.cli.parse import BOOL, FILTER, STRING, Call, Flag, filters_of, verb
-from duckweed.cli.units import human_size
+from duckweed.cli.units import human_size, unix_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,6 +116,9 @@ def image_rows(
     attrs: dict[str, Any], *, full: bool = False, digests: bool = False
 ) -> Iterator[dict[str, Any]]:
     """One row for each tag of the image, or one of `<none>`."""
+    created = attrs.get("Created") or ""
+    # An image may have no date: year 1 in Go, and none of its business to be 2000 years old.
+    dated = unix_time(created) > 0
     by_repository = {
         text.partition("@")[0]: text.partition("@")[2] for text in attrs.get("RepoDigests") or ()
     }
@@ -125,8 +128,8 @@ def image_rows(
     for repository, tag in tags:
         yield {
             "Containers": "N/A",
-            "CreatedAt": render.local_time(attrs["Created"]) if attrs.get("Created") else "N/A",
-            "CreatedSince": render.ago(attrs["Created"]) if attrs.get("Created") else "N/A",
+            "CreatedAt": render.local_time(created) if dated else "N/A",
+            "CreatedSince": render.ago(created) if dated else "N/A",
             "Digest": by_repository.get(repository, _NONE) if digests else _NONE,
             "ID": attrs["Id"] if full else render.short_id(attrs["Id"]),
             "Repository": repository,

@@ -27,7 +27,6 @@ _INFO_LINES = (
     ("Cgroup Driver", "CgroupDriver"),
     ("Cgroup Version", "CgroupVersion"),
     ("Isolation", "Isolation"),
-    ("Id Map", "IdMap"),
     ("Default Runtime", "DefaultRuntime"),
     ("Kernel Version", "KernelVersion"),
     ("Operating System", "OperatingSystem"),
@@ -116,6 +115,8 @@ def _version_lines(facts: dict[str, Any]) -> Iterator[str]:
     for block, values in facts.items():
         if not isinstance(values, dict):
             continue
+        if block != "Client":
+            yield ""
         yield f"{block}:"
         if values.get("Os") and values.get("Arch"):
             values = {**values, "OS/Arch": f"{values['Os']}/{values['Arch']}"}
