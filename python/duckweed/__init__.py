@@ -14,7 +14,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from duckweed.containers.container import Container
-    from duckweed.engine import Engine, Image, Result, Volume
+    from duckweed.engine import Engine, Result
     from duckweed.errors import (
         BadImage,
         CommandFailed,
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
         UsageError,
         WrongState,
     )
+    from duckweed.store.image import Image
+    from duckweed.store.volumes import Volume
 
 __version__ = "0.1.0"
 
@@ -59,22 +61,20 @@ __all__ = [
     "__version__",
 ]
 
-_FROM_ENGINE = ("Engine", "Image", "Result", "Volume")
+_PLACES = {
+    "Engine": "duckweed.engine",
+    "Result": "duckweed.engine",
+    "Container": "duckweed.containers.container",
+    "Image": "duckweed.store.image",
+    "Volume": "duckweed.store.volumes",
+}
 
 
 def __getattr__(name: str) -> object:
-    if name in _FROM_ENGINE:
-        from duckweed import engine
-
-        return getattr(engine, name)
-    if name == "Container":
-        from duckweed.containers.container import Container
-
-        return Container
     if name in __all__:
-        from duckweed import errors
+        import importlib
 
-        return getattr(errors, name)
+        return getattr(importlib.import_module(_PLACES.get(name, "duckweed.errors")), name)
     raise AttributeError(f"module 'duckweed' has no attribute {name!r}")
 
 

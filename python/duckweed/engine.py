@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from duckweed.errors import DuckweedError
 from duckweed.store.containers import ContainerStore
 from duckweed.store.layout import Layout
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from duckweed.containers.collection import Containers
     from duckweed.containers.place import Place
     from duckweed.containers.run_image import RunImage
+    from duckweed.store.images import ImageStore
+    from duckweed.store.layers import Flavour
+    from duckweed.store.volumes import VolumeStore
 
 
 class Result:
@@ -49,13 +53,19 @@ class Engine:
         self.root = self.layout.root
         self.container_store = ContainerStore(self.layout)
         self._containers: Containers | None = None
+        self._images: ImageStore | None = None
+        self._volumes: VolumeStore | None = None
         self._places: dict[str, Place] = {}
         self._run_images: dict[str, RunImage] = {}
 
     @property
-    def images(self) -> Images:
+    def images(self) -> ImageStore:
         """The images of the store."""
-        raise NotImplementedError
+        if self._images is None:
+            from duckweed.store.images import ImageStore
+
+            self._images = ImageStore(self.layout, self._flavour)
+        return self._images
 
     @property
     def containers(self) -> Containers:
@@ -67,9 +77,16 @@ class Engine:
         return self._containers
 
     @property
-    def volumes(self) -> Volumes:
+    def volumes(self) -> VolumeStore:
         """The volumes of the store."""
-        raise NotImplementedError
+        if self._volumes is None:
+            from duckweed.store.volumes import VolumeStore
+
+            self._volumes = VolumeStore(self.layout, self._flavour)
+        return self._volumes
+
+    def _flavour(self) -> Flavour:
+        return self.place().flavour
 
     def run(
         self,
@@ -113,6 +130,37 @@ class Engine:
             self, image, command, input=input, timeout=timeout, check=check, capture=capture, options=options
         )
 
+    def place(self, isolation: str = "auto") -> Place:
+        """What this place allows a container to be, found once. Raises Unsupported."""
+        place = self._places.get(isolation)
+        if place is None:
+            from duckweed.containers.place import find
+
+            place = self._places[isolation] = find(self, isolation)
+        return place
+
+    def run_image(self, name: str) -> RunImage:
+        """The image to make a container of, remembered while nothing has changed. Raises NoSuchImage, BadImage."""
+        image = self._run_images.get(name)
+        if image is None or not image.is_current():
+            from duckweed.containers.run_image import find
+
+            image = self._run_images[name] = find(self, name)
+        return image
+
+    def discard_volumes(self, points: Sequence[Mapping[str, Any]]) -> None:
+        """Removes the anonymous volumes among the mount points of a container that is gone."""
+        for point in points:
+            if point.get("Anonymous"):
+                try:
+                    self.volumes.remove(point["Name"], force=True)
+                except DuckweedError:
+                    pass  # something else uses it by now: it stays, as a volume like any other
+
+    def copy_up(self, image: RunImage, place: Place, target: str, volume: str) -> None:
+        """Fills an empty volume with what the image has at `target`."""
+        raise NotImplementedError
+
     def info(self) -> dict[str, Any]:
         """What `docker info` would say, with this place's isolation, storage and notes."""
         from duckweed.containers import information
@@ -127,102 +175,4 @@ class Engine:
 
     def doctor(self) -> dict[str, Any]:
         """What this place allows, what it means and what could be changed: `host/doctor.py`'s report."""
-        raise NotImplementedError
-
-class Image:
-    """One image of the store: `id` (`sha256:...`), `short_id`, `tags`, `config` (OCI), `attrs` (docker inspect's dict)."""
-
-    id: str
-    short_id: str
-    tags: list[str]
-    config: dict[str, Any]
-    attrs: dict[str, Any]
-
-    def history(self) -> list[dict[str, Any]]:
-        """Docker's history dicts, newest first: Id, Created (unix), CreatedBy, Size, Comment, Tags."""
-        raise NotImplementedError
-
-
-class Images:
-    """`engine.images`."""
-
-    def load(self, source: str | BinaryIO | int, *, quiet: bool = False) -> list[Image]:
-        """Loads every image of a docker-archive or OCI archive: a path, `-`, an open binary file or a descriptor."""
-        raise NotImplementedError
-
-    def import_(
-        self,
-        source: str | BinaryIO | int,
-        reference: str | None = None,
-        *,
-        changes: Sequence[str] = (),
-        message: str = "",
-        platform: str | None = None,
-    ) -> Image:
-        """Makes an image of one layer from a tar of a root file system."""
-        raise NotImplementedError
-
-    def list(
-        self, *, all: bool = False, filters: Mapping[str, Any] | None = None, reference: str | None = None
-    ) -> list[Image]:
-        """All images, newest first."""
-        raise NotImplementedError
-
-    def get(self, name: str) -> Image:
-        """The image of a reference, an id or an id's beginning; `NoSuchImage` otherwise."""
-        raise NotImplementedError
-
-    def tag(self, source: str, target: str) -> None:
-        """Makes `target` another name of `source`."""
-        raise NotImplementedError
-
-    def remove(self, name: str, *, force: bool = False, no_prune: bool = False) -> list[dict[str, str]]:
-        """Untags, and deletes what nothing refers to any more: `[{"Untagged": ..}, {"Deleted": ..}]`."""
-        raise NotImplementedError
-
-    def prune(self, *, all: bool = False, filters: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Removes dangling (or all unused) images: `{"ImagesDeleted", "SpaceReclaimed"}`."""
-        raise NotImplementedError
-
-
-class Volume:
-    """One volume: `name`, `mountpoint`, `attrs` (docker's volume inspect dict)."""
-
-    name: str
-    mountpoint: str
-    attrs: dict[str, Any]
-
-    def remove(self, force: bool = False) -> None:
-        """Removes the volume; `InUse` while a container refers to it."""
-        raise NotImplementedError
-
-
-class Volumes:
-    """`engine.volumes`."""
-
-    def create(
-        self,
-        name: str | None = None,
-        *,
-        driver: str = "local",
-        labels: Mapping[str, str] | None = None,
-        opts: Mapping[str, str] | None = None,
-    ) -> Volume:
-        """Makes a volume, or returns the one of that name."""
-        raise NotImplementedError
-
-    def get(self, name: str) -> Volume:
-        """The volume of that name; `NoSuchVolume` otherwise."""
-        raise NotImplementedError
-
-    def list(self, filters: Mapping[str, Any] | None = None) -> list[Volume]:
-        """All volumes by name."""
-        raise NotImplementedError
-
-    def remove(self, name: str, force: bool = False) -> None:
-        """Removes a volume; `force` forgives a missing one."""
-        raise NotImplementedError
-
-    def prune(self, all: bool = False, filters: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Removes unused anonymous (or all unused) volumes: `{"VolumesDeleted", "SpaceReclaimed"}`."""
         raise NotImplementedError

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from duckweed.containers.container import Container
 from duckweed.errors import DuckweedError, NoSuchContainer, NoSuchImage
 from duckweed.store import scratch
@@ -56,7 +54,7 @@ class Containers:
 
     def list(
         self, *, all: bool = False, filters: Mapping[str, Any] | None = None, limit: int | None = None
-    ) -> list[Container]:
+    ) -> builtins.list[Container]:
         """Running (or all) containers, newest first. Filters are Docker's: a value or a list of values each."""
         from duckweed.containers.filters import Filter
 
@@ -69,7 +67,7 @@ class Containers:
             found.append((record.get("Created") or "", container))
         found.sort(key=lambda pair: pair[0], reverse=True)
         every = all or limit is not None or (wanted is not None and wanted.wants_all)
-        result = []
+        result: builtins.list[Container] = []
         for _, container in found:
             if limit is not None and len(result) >= limit:
                 break
@@ -112,8 +110,6 @@ class Containers:
 
 def find_image(engine: Engine, name: str) -> Any:
     """The image to make a container of. Raises NoSuchImage in the words of `docker run`."""
-    if not os.path.isdir(engine.layout.root):
-        engine.layout.ensure()
     try:
         return engine.run_image(name)
     except NoSuchImage:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 
-from duckweed import _core
 from duckweed.containers import inspect, supervisor
 from duckweed.containers.claim import Claim
 from duckweed.containers.signals import SIGKILL, parse_signal, signal_name
@@ -322,17 +321,18 @@ class Container:
             finally:
                 os.close(fd)
         except NobodyThere:
+            self._await_record()
             ended = True
-        if ended:
-            self._await_supervisor(state)
         return ended
 
-    def _await_supervisor(self, state: State) -> None:
-        """Waits until the supervisor has gone, so that what it removes is gone and what it writes is written."""
+    def _await_record(self) -> State:
+        """The state once it no longer says `running`: a supervisor that answers nobody is about to write so, or dead."""
         deadline = time.monotonic() + _RECORD_PATIENCE_S
         pause_s = 0.0005
-        start = state.document.get("supervisor_start")
-        while _core.process_start(state.supervisor_pid) == start and time.monotonic() < deadline:
+        while True:
+            state = read_state(self.directory)
+            if not state.running or time.monotonic() > deadline:
+                return state
             time.sleep(pause_s)
             pause_s = min(pause_s * 2, 0.02)
 
@@ -353,11 +353,9 @@ class Container:
                 os.close(fd)
             if code is None:
                 raise TimeoutError(f"container {self.short_id} still runs after {timeout} seconds")
-            self._await_supervisor(state)
             return code
         except NobodyThere:
-            self._await_supervisor(state)
-            return read_state(self.directory).exit_code
+            return self._await_record().exit_code
 
     def remove(self, force: bool = False, volumes: bool = False) -> None:
         """Removes it; `force` kills first; `volumes` removes its anonymous volumes. Raises Conflict while it runs."""

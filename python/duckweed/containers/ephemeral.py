@@ -12,7 +12,7 @@ import json
 import os
 
 from duckweed import _core
-from duckweed.containers import creation, supervisor
+from duckweed.containers import creation, spec, supervisor
 from duckweed.containers.options import parse
 from duckweed.errors import CommandFailed, UsageError
 
@@ -46,7 +46,7 @@ class Bundle:
             creation.check_platform(found, parsed.platform)
         if parsed.name:
             creation.refuse_taken(engine, parsed.name)
-        creation.spec.process_args(found.run_config, parsed)
+        spec.process_args(found.run_config, parsed)
         self.plan = plan = creation.Plan(engine, found, parsed)
         try:
             if plan.points:

@@ -100,7 +100,7 @@ class Filter:
         return any(value in held for value in values)
 
     def _networks(self, container: Container, values: Iterable[str]) -> bool:
-        return (container.document.get("HostConfig") or {}).get("NetworkMode") in values
+        return str((container.document.get("HostConfig") or {}).get("NetworkMode")) in values
 
     def _created(self, container: Container, before: bool, key: str) -> bool:
         created = parse_rfc3339(container.document["Created"]) or 0

@@ -58,8 +58,8 @@ def read_log(
     `wait(seconds)` makes it follow: it is called at the end of the log, sleeps at most that long, and says whether the
     container may still write; after it has said no, the rest is read and the iteration ends.
     """
-    after = None if since in (None, "") else parse_moment(since)  # type: ignore[arg-type]
-    before = None if until in (None, "") else parse_moment(until)  # type: ignore[arg-type]
+    after = None if since in (None, "") else parse_moment(since)
+    before = None if until in (None, "") else parse_moment(until)
     for line in _lines(path, tail, wait):
         entry = _decode(line)
         if entry is None:

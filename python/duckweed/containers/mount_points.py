@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-    from duckweed.engine import Volumes
+    from duckweed.store.volumes import VolumeStore
 
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
 
@@ -32,17 +32,17 @@ def wanted_mounts(mounts: list[Mount], image_volumes: Iterable[str]) -> list[Mou
     return result
 
 
-def resolve(mounts: Iterable[Mount], volumes: Volumes) -> list[dict[str, Any]]:
+def resolve(mounts: Iterable[Mount], volumes: VolumeStore) -> list[dict[str, Any]]:
     """The mount points of `mounts`. Makes volumes (and the missing sources of `-v`); raises UsageError."""
     return [_RESOLVERS[mount.kind](mount, volumes) for mount in mounts]
 
 
-def _bind(mount: Mount, volumes: Volumes) -> dict[str, Any]:
+def _bind(mount: Mount, volumes: VolumeStore) -> dict[str, Any]:
     check_source(mount)
     return _point(mount, mount.source, is_directory=os.path.isdir(mount.source))
 
 
-def _volume(mount: Mount, volumes: Volumes) -> dict[str, Any]:
+def _volume(mount: Mount, volumes: VolumeStore) -> dict[str, Any]:
     if mount.source:
         volume = volumes.create(mount.source, labels=mount.labels or None)
     else:
@@ -55,7 +55,7 @@ def _volume(mount: Mount, volumes: Volumes) -> dict[str, Any]:
     return point
 
 
-def _tmpfs(mount: Mount, volumes: Volumes) -> dict[str, Any]:
+def _tmpfs(mount: Mount, volumes: VolumeStore) -> dict[str, Any]:
     return _point(mount, "", is_directory=True)
 
 

@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import os
 
+from duckweed.errors import UsageError
+from duckweed.oci.reference import Reference
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from typing import Any
+
+    from duckweed.engine import Engine
+    from duckweed.store.image import Image
 
 
 class RunImage:
@@ -19,27 +25,15 @@ class RunImage:
 
     __slots__ = ("architecture", "asked", "id", "is_host", "layers", "lower", "os", "run_config", "_record", "_seen")
 
-    def __init__(
-        self,
-        asked: str,
-        image_id: str,
-        run_config: Mapping[str, Any],
-        *,
-        lower: Sequence[str] = (),
-        layers: Sequence[str] = (),
-        os_name: str = "linux",
-        architecture: str = "",
-        is_host: bool = False,
-        record: str = "",
-    ) -> None:
-        self.asked = asked
-        self.id = image_id
-        self.run_config = run_config
-        self.lower = list(lower)
-        self.layers = list(layers)
-        self.os = os_name
-        self.architecture = architecture
-        self.is_host = is_host
+    def __init__(self, image: Image, record: str) -> None:
+        self.asked = image.asked
+        self.id = image.id
+        self.run_config: Mapping[str, Any] = image.run_config
+        self.lower = image.lower
+        self.layers = image.layers
+        self.os = image.os
+        self.architecture = image.architecture
+        self.is_host = image.is_host
         self._record = record
         self._seen = _identity(record) if record else None
 
@@ -54,3 +48,23 @@ def _identity(path: str) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return facts.st_ino, facts.st_mtime_ns, facts.st_size
+
+
+def find(engine: Engine, name: str) -> RunImage:
+    """The image that `name` means, its layers all there in this place's flavour. Raises NoSuchImage, BadImage."""
+    images = engine.images
+    image = images.get(name)
+    if not image.is_host:
+        images.ensure_layers(image)
+    return RunImage(image, "" if image.is_host else _record_path(engine, name, image.id))
+
+
+def _record_path(engine: Engine, name: str, image_id: str) -> str:
+    """The file that decides what `name` means, or "" when there is no single one."""
+    if name == image_id:
+        return engine.layout.image(image_id)
+    try:
+        path = engine.layout.tag(str(Reference.parse(name)))
+    except UsageError:
+        return ""
+    return path if os.path.exists(path) else ""
