@@ -82,7 +82,7 @@ fn prepare(plan: &Plan<'_>, socket: &OwnedFd) -> Result<(Identity, Vec<String>),
     name_and_network(plan)?;
     // Overlay tries its work directory as root would: without ids that is EACCES (seen on 6.18).
     ids.settle()?;
-    let made = root::mount(&bundle.rootfs())?;
+    let made = root::mount(&bundle.rootfs(), bundle.block.auto_remove.is_none())?;
     root::pivot(&made)?;
     let root_mount = made.top;
     furnish(plan, root_mount.as_fd(), list, prepared, place)?;

@@ -20,7 +20,7 @@ const OWN: [(&str, u32); 5] = [("proc", 0o555), ("dev", 0o755), ("sys", 0o555), 
 const NOT_SHOWN: [&str; 1] = ["lost+found"];
 
 /// Puts the tree together: a tmpfs, and a mount for each top-level directory.
-pub(super) fn mount(upper: &Path, work: &Path) -> Result<Root, StartError> {
+pub(super) fn mount(upper: &Path, work: &Path, is_kept: bool) -> Result<Root, StartError> {
     let context = || "put the host's tree together";
     let top = make("tmpfs", &["mode=755", "size=1m"], None).doing(Code::Rootfs, context)?;
     for (name, mode) in OWN {
@@ -38,13 +38,13 @@ pub(super) fn mount(upper: &Path, work: &Path) -> Result<Root, StartError> {
             rustix::fs::symlinkat(&target, &top, &name).doing(Code::Rootfs, context)?;
         } else if kind.is_dir() {
             rustix::fs::mkdirat(&top, &name, Mode::from_raw_mode(0o755)).doing(Code::Rootfs, context)?;
-            below.push((name.clone(), directory(&entry.path(), &upper.join(&name), &work.join(&name))?));
+            below.push((name.clone(), directory(&entry.path(), &upper.join(&name), &work.join(&name), is_kept)?));
         }
     }
     Ok(Root { top, below })
 }
 
-fn directory(path: &Path, upper: &Path, work: &Path) -> Result<OwnedFd, StartError> {
+fn directory(path: &Path, upper: &Path, work: &Path, is_kept: bool) -> Result<OwnedFd, StartError> {
     let context = || format!("show {} of the host", path.display());
     for own in [upper, work] {
         std::fs::create_dir_all(own).doing(Code::Rootfs, context)?;
@@ -55,7 +55,7 @@ fn directory(path: &Path, upper: &Path, work: &Path) -> Result<OwnedFd, StartErr
             let _ = rustix::fs::chmodat(CWD, upper, Mode::from_raw_mode(lower.st_mode & 0o7777), rustix::fs::AtFlags::empty());
         }
     }
-    match overlay(&[path.to_owned()], Some(upper), Some(work)) {
+    match overlay(&[path.to_owned()], Some(upper), Some(work), is_kept) {
         Ok(mount) => Ok(mount),
         Err(Errno::NOMEM) => Err(StartError::errno(Code::Rootfs, context(), Errno::NOMEM)),
         Err(_) => {

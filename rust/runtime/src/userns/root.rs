@@ -24,15 +24,19 @@ pub(super) struct Root {
 }
 
 /// Makes the root. Ids must be mapped by now.
-pub(super) fn mount(rootfs: &Rootfs) -> Result<Root, StartError> {
+///
+/// `is_kept`: the changes outlive the container. When they do not, overlay may leave out
+/// every sync of the file system below (`volatile`): the one at the end alone makes a
+/// short container wait for the disk.
+pub(super) fn mount(rootfs: &Rootfs, is_kept: bool) -> Result<Root, StartError> {
     let top = match rootfs {
-        Rootfs::Host { upper, work } => return super::host::mount(upper, work),
+        Rootfs::Host { upper, work } => return super::host::mount(upper, work, is_kept),
         Rootfs::Copy { lower, path } => {
             super::copy::fill(lower, path).doing(Code::Rootfs, || format!("copy the layers to {}", path.display()))?;
             tree(path)
         }
         Rootfs::Overlay { lower, upper: None, .. } if lower.len() == 1 => tree(&lower[0]),
-        Rootfs::Overlay { lower, upper, work } => overlay(lower, upper.as_deref(), work.as_deref())
+        Rootfs::Overlay { lower, upper, work } => overlay(lower, upper.as_deref(), work.as_deref(), is_kept)
             .doing(Code::Rootfs, || format!("mount an overlay of {} layers", lower.len())),
         Rootfs::Dir { path } => tree(path),
     };
@@ -47,7 +51,30 @@ pub(super) fn tree(path: &Path) -> Result<OwnedFd, StartError> {
 
 /// An overlay as a detached mount. `userxattr`: without privilege overlay's own marks are
 /// `user.overlay.*`.
-pub(super) fn overlay(lower: &[PathBuf], upper: Option<&Path>, work: Option<&Path>) -> Result<OwnedFd, Errno> {
+pub(super) fn overlay(
+    lower: &[PathBuf],
+    upper: Option<&Path>,
+    work: Option<&Path>,
+    is_kept: bool,
+) -> Result<OwnedFd, Errno> {
+    match overlay_once(lower, upper, work, is_kept) {
+        // A start before this one was volatile too, and overlay left a mark that says: do not trust this.
+        // What it warns of is a crash of the machine, and whoever asks for volatile does not care.
+        Err(Errno::INVAL) if !is_kept && work.is_some_and(forget_volatile) => overlay_once(lower, upper, work, is_kept),
+        other => other,
+    }
+}
+
+fn forget_volatile(work: &Path) -> bool {
+    std::fs::remove_dir(work.join("work/incompat/volatile")).is_ok()
+}
+
+fn overlay_once(
+    lower: &[PathBuf],
+    upper: Option<&Path>,
+    work: Option<&Path>,
+    is_kept: bool,
+) -> Result<OwnedFd, Errno> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(context.as_fd(), "source", "overlay")?;
     let mut kept = Vec::new();
@@ -57,6 +84,10 @@ pub(super) fn overlay(lower: &[PathBuf], upper: Option<&Path>, work: Option<&Pat
     if let (Some(upper), Some(work)) = (upper, work) {
         set_path(context.as_fd(), "upperdir", upper, &mut kept)?;
         set_path(context.as_fd(), "workdir", work, &mut kept)?;
+        if !is_kept {
+            // Since Linux 5.10; without it all is as safe and slower.
+            let _ = fsconfig_set_flag(context.as_fd(), "volatile");
+        }
     }
     fsconfig_set_flag(context.as_fd(), "userxattr")?;
     fsconfig_create(context.as_fd())?;
