@@ -43,6 +43,7 @@ fn run(verb: &str, words: Vec<OsString>) -> Result<i32, Mistake> {
         "attach" => attach(words),
         "exec" => exec(words),
         "probe" => probe(words),
+        "within" => within(words),
         "features" => features(),
         "--version" => version(),
         _ => Err(format!("unknown verb `{verb}`").into()),
@@ -99,6 +100,14 @@ fn exec(words: Vec<OsString>) -> Result<i32, Mistake> {
     Ok(client::exec(&socket, request, manners))
 }
 
+fn within(words: Vec<OsString>) -> Result<i32, Mistake> {
+    let mut given = Given::read(words, &["uid-map", "gid-map"], &[])?;
+    let mut map = |name| given.value(name).ok_or_else(|| format!("--{name} is missing"));
+    let (uids, gids) = (map("uid-map")?, map("gid-map")?);
+    duckweed_runtime::within::run(&uids.to_string_lossy(), &gids.to_string_lossy(), &given.words)
+        .map_err(|error| Mistake(error.message, error.exit_code))
+}
+
 /// What the OCI's features.md asks for, as far as there is an answer.
 #[allow(clippy::print_stdout)] // the answer
 fn features() -> Result<i32, Mistake> {
@@ -135,14 +144,14 @@ struct Given {
 }
 
 impl Given {
-    /// Sorts a verb's words; `values` and `switches` are the options it has.
+    /// Sorts a verb's words; `values` and `switches` are the options it has. The first word ends the options.
     fn read(words: Vec<OsString>, values: &[&str], switches: &[&str]) -> Result<Self, String> {
         let mut given = Self::default();
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
             let Some(option) = word.as_bytes().strip_prefix(b"--") else {
-                given.words.push(word);
-                continue;
+                given.words = std::iter::once(word).chain(words).collect();
+                break;
             };
             let mut parts = option.splitn(2, |byte| *byte == b'=');
             let name = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();

@@ -227,7 +227,10 @@ impl<'a> SupervisorMessage<'a> {
 }
 
 fn split(packet: &[u8]) -> Result<(u8, &[u8]), BadMessage> {
-    packet.split_first().map(|(kind, rest)| (*kind, rest)).ok_or_else(|| BadMessage("empty message".to_owned()))
+    packet
+        .split_first()
+        .map(|(kind, rest)| (*kind, rest))
+        .ok_or_else(|| BadMessage("empty message".to_owned()))
 }
 
 fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, BadMessage> {

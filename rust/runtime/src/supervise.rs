@@ -147,9 +147,7 @@ fn start(place: &Place, options: Options) -> Result<Supervisor, Failure> {
         Err(error) => return Err(Failure { error, bundle: None, foreign: true }),
     };
     match start_locked(place, options, &bundle, &terms, lock) {
-        Ok((supervisor, keep)) => {
-            Ok(Supervisor { bundle: keep.then_some(bundle), ..supervisor })
-        }
+        Ok((supervisor, keep)) => Ok(Supervisor { bundle: keep.then_some(bundle), ..supervisor }),
         Err(error) => Err(Failure { error, bundle: Some(Box::new((bundle, terms))), foreign: false }),
     }
 }
@@ -221,11 +219,12 @@ fn start_with_stdio(
         return Ok((userns::start(bundle, Io::Inherit)?, Stdio::default()));
     }
     if let Some(size) = terms.terminal {
-        let (rows, cols) = first.map(|attach| (attach.rows, attach.cols)).filter(|size| size.0 > 0).unwrap_or(size);
+        let (rows, cols) =
+            first.map(|attach| (attach.rows, attach.cols)).filter(|size| size.0 > 0).unwrap_or(size);
         let mut started = userns::start(bundle, Io::Terminal { rows, cols })?;
         let master = started.console.take();
-        let master =
-            master.ok_or_else(|| StartError::new(Code::Internal, "console", "the container gave no terminal"))?;
+        let master = master
+            .ok_or_else(|| StartError::new(Code::Internal, "console", "the container gave no terminal"))?;
         let stdio = Stdio::terminal(master).doing(Code::Internal, || "use the terminal")?;
         return Ok((started, stdio));
     }

@@ -168,6 +168,21 @@ fn sigterm_to_the_supervisor_ends_and_records_the_container() {
 }
 
 #[test]
+fn an_end_is_recorded_though_a_client_does_not_read_and_sigterm_ends_the_wait_for_it() {
+    on_a_fit_host!();
+    let container = Container::shell("seq 1 200000 & read x").with("stdin", json!("open"));
+    let running = container.start(&[], &[attach(false)]);
+    running.started();
+    let other = running.connect();
+    other.say(&ClientMessage::Request(Request::Wait), &[]);
+    kill_process(running.pid, Signal::TERM).unwrap();
+    assert_eq!(other.receive().exit_code(), 137);
+    assert_eq!(running.state()["status"], "exited");
+    kill_process(running.pid, Signal::TERM).unwrap();
+    assert_eq!(reap(running.pid), 137);
+}
+
+#[test]
 fn auto_remove_leaves_nothing() {
     on_a_fit_host!();
     for script in ["exit 3", "/no/such/command"] {

@@ -140,10 +140,16 @@ impl Supervisor {
         }
     }
 
-    /// SIGTERM and SIGINT mean us: the container ends and is recorded. SIGHUP is only a terminal that went.
+    /// SIGTERM and SIGINT mean us: the container ends and is recorded; when it has ended already, those
+    /// who do not read their news are left behind. SIGHUP is only a terminal that went.
     fn hear_signals(&mut self) {
         while let Some(signal) = self.signals.next() {
-            if signal != rustix::process::Signal::HUP.as_raw() {
+            if signal == rustix::process::Signal::HUP.as_raw() {
+                continue;
+            }
+            if self.ending.is_some() {
+                self.connections.iter_mut().for_each(|(_, connection)| connection.leave());
+            } else {
                 self.init.kill();
             }
         }
