@@ -66,7 +66,7 @@ pub(super) fn overlay(
 }
 
 fn forget_volatile(work: &Path) -> bool {
-    std::fs::remove_dir(work.join("work/incompat/volatile")).is_ok()
+    super::tree::remove(&work.join("work/incompat")).is_ok()
 }
 
 fn overlay_once(
