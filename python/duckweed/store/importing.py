@@ -85,6 +85,8 @@ def _keep(
     image_id, manifest_digest = store.blobs.put(content), store.blobs.put(manifest)
     written += [image_id[7:], manifest_digest[7:]]
     store.records.add(manifest_digest, image_id, False, names)
+    if store.records.image(image_id) is None:
+        return None
     blobs = (image_id, manifest_digest, record["blob"])
     if all(map(store.blobs.exists, blobs)) and store.layers.exists(record["chain_id"], store.flavour.name):
         return Image(

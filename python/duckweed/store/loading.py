@@ -87,9 +87,12 @@ class Loader:
             if self._is_whole(loaded, plan):
                 return
             self._take_in(archive, plan)
+            self._records.add(loaded.manifest, loaded.config, loaded.original, [])
         raise StoreError("cannot load the image: it is being removed at the same time")
 
     def _is_whole(self, loaded: Loaded, plan: ImagePlan) -> bool:
+        if self._records.image(loaded.config) is None:
+            return False
         if not self._blobs.exists(loaded.manifest) or not self._blobs.exists(loaded.config):
             return False
         manifest = Manifest.read(self._blobs.read(loaded.manifest), "manifest")

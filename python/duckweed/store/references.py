@@ -19,8 +19,11 @@ from duckweed.store.tree import remove_tree
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
     from duckweed.store.layout import Layout
+
+_LOOKS = 3
 
 
 class Live:
@@ -61,11 +64,26 @@ def walk(layout: Layout) -> Live:
 
 def _add_image(layout: Layout, live: Live, manifest: str, config: str) -> None:
     live.blobs.update((manifest, config))
-    document = scratch.read_json(layout.blob(manifest)) or {}
-    for layer in document.get("layers") or ():
+    for layer in _document(layout, manifest).get("layers") or ():
         live.blobs.add(layer["digest"])
-    document = scratch.read_json(layout.blob(config)) or {}
-    live.chains.update(chain[7:] for chain in chain_ids(diff_ids(document)))
+    live.chains.update(chain[7:] for chain in chain_ids(diff_ids(_document(layout, config))))
+
+
+def _document(layout: Layout, digest: str) -> dict[str, Any]:
+    """A manifest or config, also when a remover has just taken it away and will put it back.
+
+    Without that look, what this document refers to would seem unused to a second remover.
+    """
+    for _ in range(_LOOKS):
+        document = scratch.read_json(layout.blob(digest))
+        if document is not None:
+            return document
+        for entry in scratch.list_directory(layout.tmp):
+            if "-gone-" in entry:
+                document = scratch.read_json(f"{layout.tmp}/{entry}/{digest[7:]}")
+                if document is not None:
+                    return document
+    return {}
 
 
 def collect(layout: Layout, names: Iterable[str]) -> tuple[list[str], int]:
@@ -91,7 +109,8 @@ def finish(layout: Layout, gone: str) -> tuple[list[str], int]:
     """
     live = walk(layout)
     removed, reclaimed = [], 0
-    for name in scratch.list_directory(gone):
+    # Blobs first: what needs a layer is read in them.
+    for name in sorted(scratch.list_directory(gone), key=lambda name: "." in name):
         path = f"{gone}/{name}"
         if live.needs(name):
             try:

@@ -31,6 +31,7 @@ def tag(store: ImageStore, source: str, target: str) -> None:
     original = bool(record and record.get("original") and record["manifest"] == image.manifest)
     store.records.add(image.manifest, image.id, original, [reference])
     # Looked at after the reference was written: a remover may have been at work since `get`.
+    store.records.add(image.manifest, image.id, original, [])
     if not store.blobs.exists(image.id) or not store.blobs.exists(image.manifest):
         store.records.remove_tag(str(reference))
         store.records.remove_image(image.id)
@@ -107,6 +108,11 @@ def delete(store: ImageStore, image: Image) -> tuple[list[dict[str, str]], int]:
         if store.records.remove_tag(record["reference"]):
             answer.append({"Untagged": Reference.parse(record["reference"]).familiar})
     store.records.remove_image(image.id)
+    kept = store.records.tags_of(image.id)
+    if kept:
+        # Somebody tagged or loaded it in this moment: whoever came second keeps the image.
+        store.records.add(kept[0]["manifest"], image.id, bool(kept[0].get("original")), [])
+        return answer, 0
     removed, reclaimed = references.collect(store.layout, names)
     answer.append({"Deleted": image.id})
     gone = {name.partition(".")[0] for name in removed if "." in name}
