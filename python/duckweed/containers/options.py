@@ -59,7 +59,7 @@ class Options:
     cap_drop: Sequence[str] = ()
     privileged = False
     seccomp: str | dict[str, Any] = "default"  # or "unconfined", or a profile
-    no_new_privileges = False
+    no_new_privileges = True
     security_opt: Sequence[str] = ()
     ulimit: Sequence[tuple[str, int, int]] = ()
     shm_size = DEFAULT_SHM_BYTES
