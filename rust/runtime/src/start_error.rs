@@ -66,7 +66,14 @@ impl StartError {
             Code::CommandNotExecutable => 126,
             _ => 125,
         };
-        Self { code, context: context.into(), errno: 0, errno_name: "".into(), message: message.into(), exit_code }
+        Self {
+            code,
+            context: context.into(),
+            errno: 0,
+            errno_name: "".into(),
+            message: message.into(),
+            exit_code,
+        }
     }
 
     /// An error the kernel gave while doing `context`; the line is made of both.
@@ -98,17 +105,29 @@ pub trait Doing<T> {
     ///
     /// # Errors
     /// The error itself, as a [`StartError`].
-    fn doing<C: Into<Cow<'static, str>>>(self, code: Code, context: impl FnOnce() -> C) -> Result<T, StartError>;
+    fn doing<C: Into<Cow<'static, str>>>(
+        self,
+        code: Code,
+        context: impl FnOnce() -> C,
+    ) -> Result<T, StartError>;
 }
 
 impl<T> Doing<T> for Result<T, Errno> {
-    fn doing<C: Into<Cow<'static, str>>>(self, code: Code, context: impl FnOnce() -> C) -> Result<T, StartError> {
+    fn doing<C: Into<Cow<'static, str>>>(
+        self,
+        code: Code,
+        context: impl FnOnce() -> C,
+    ) -> Result<T, StartError> {
         self.map_err(|errno| StartError::errno(code, context(), errno))
     }
 }
 
 impl<T> Doing<T> for io::Result<T> {
-    fn doing<C: Into<Cow<'static, str>>>(self, code: Code, context: impl FnOnce() -> C) -> Result<T, StartError> {
+    fn doing<C: Into<Cow<'static, str>>>(
+        self,
+        code: Code,
+        context: impl FnOnce() -> C,
+    ) -> Result<T, StartError> {
         self.map_err(|error| StartError::io(code, context(), &error))
     }
 }

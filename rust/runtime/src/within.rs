@@ -21,33 +21,40 @@ use crate::userns::{copy, inside, remove};
 /// # Errors
 /// `spec` for arguments that make no sense, `namespace` and `idmap` when there is no such namespace.
 pub fn run(uid_map: &str, gid_map: &str, verb: &[OsString]) -> Result<i32, StartError> {
-    let map = |text: &str| parse(text).map_err(|message| StartError::new(Code::Spec, "read the id map", message));
+    let map =
+        |text: &str| parse(text).map_err(|message| StartError::new(Code::Spec, "read the id map", message));
     let maps = Maps::new(&map(uid_map)?, &map(gid_map)?)?;
-    let job: Box<dyn Fn() -> io::Result<()>> = match (verb.first().and_then(|verb| verb.to_str()), &verb[1.min(verb.len())..]) {
-        (Some("remove"), paths) if !paths.is_empty() => {
-            let paths = paths.to_vec();
-            Box::new(move || paths.iter().map(|path| remove(Path::new(path))).fold(Ok(()), |all, one| all.and(one)))
-        }
-        (Some("own"), [layer]) => {
-            let layer = layer.clone();
-            Box::new(move || own(Path::new(&layer)))
-        }
-        (Some("copy-up"), [source, target]) => {
-            let (source, target) = (source.clone(), target.clone());
-            Box::new(move || copy::copy_up(Path::new(&source), Path::new(&target)))
-        }
-        (Some("size"), [path]) => {
-            let path = path.clone();
-            Box::new(move || {
-                let bytes = copy::size(Path::new(&path))?;
-                writeln!(io::stdout(), "{bytes}")
-            })
-        }
-        _ => {
-            let message = "within: expected remove PATH..., own LAYERDIR, copy-up SRC DST or size PATH";
-            return Err(StartError::new(Code::Spec, "read the arguments", message));
-        }
-    };
+    let job: Box<dyn Fn() -> io::Result<()>> =
+        match (verb.first().and_then(|verb| verb.to_str()), &verb[1.min(verb.len())..]) {
+            (Some("remove"), paths) if !paths.is_empty() => {
+                let paths = paths.to_vec();
+                Box::new(move || {
+                    // All that can go goes; the first refusal is told.
+                    let refused: Vec<_> =
+                        paths.iter().filter_map(|path| remove(Path::new(path)).err()).collect();
+                    refused.into_iter().next().map_or(Ok(()), Err)
+                })
+            }
+            (Some("own"), [layer]) => {
+                let layer = layer.clone();
+                Box::new(move || own(Path::new(&layer)))
+            }
+            (Some("copy-up"), [source, target]) => {
+                let (source, target) = (source.clone(), target.clone());
+                Box::new(move || copy::copy_up(Path::new(&source), Path::new(&target)))
+            }
+            (Some("size"), [path]) => {
+                let path = path.clone();
+                Box::new(move || {
+                    let bytes = copy::size(Path::new(&path))?;
+                    writeln!(io::stdout(), "{bytes}")
+                })
+            }
+            _ => {
+                let message = "within: expected remove PATH..., own LAYERDIR, copy-up SRC DST or size PATH";
+                return Err(StartError::new(Code::Spec, "read the arguments", message));
+            }
+        };
     let words = verb.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
     inside(&maps, || match job() {
         Ok(()) => 0,
@@ -78,13 +85,18 @@ pub fn own(layer: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn own_entry(top: std::os::fd::BorrowedFd<'_>, path: &[u8], record: &Record) -> Result<(), rustix::io::Errno> {
+fn own_entry(
+    top: std::os::fd::BorrowedFd<'_>,
+    path: &[u8],
+    record: &Record,
+) -> Result<(), rustix::io::Errno> {
     let (directory, name) = duckweed_layer::path::split(path);
     let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = if directory.is_empty() { b".".as_slice() } else { directory };
     let parent = rustix::fs::openat2(top, directory, flags, Mode::empty(), beneath)?;
-    let name = CString::new(if name.is_empty() { b".".as_slice() } else { name }).map_err(|_| rustix::io::Errno::INVAL)?;
+    let name = CString::new(if name.is_empty() { b".".as_slice() } else { name })
+        .map_err(|_| rustix::io::Errno::INVAL)?;
     let (uid, gid) = (Uid::from_raw(record.uid), Gid::from_raw(record.gid));
     rustix::fs::chownat(&parent, &name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
     if record.kind == Type::Symlink {

@@ -53,7 +53,7 @@ pub enum Fork {
 pub fn fork(flags: Flags) -> io::Result<Fork> {
     let mut pidfd: RawFd = -1;
     let flags = i64::from(flags | libc::CLONE_PIDFD | libc::SIGCHLD);
-    #[cfg(any(target_arch = "s390x"))]
+    #[cfg(target_arch = "s390x")]
     compile_error!("clone(2) takes its first two arguments the other way round here");
     // SAFETY: without CLONE_VM and with a null stack the call behaves as fork(2): the child goes on
     // on a copy of this stack. The kernel writes the pidfd through the pointer, which is to this frame.

@@ -26,8 +26,9 @@ pub fn reset_signals() {
 /// ENOSYS or EINVAL before that.
 pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: three integers; nothing is closed now, so no owned descriptor of ours dangles.
-    let result =
-        unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_uint) };
+    let result = unsafe {
+        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_uint)
+    };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }

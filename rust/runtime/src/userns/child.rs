@@ -16,7 +16,7 @@ use super::idmap::Maps;
 use super::mounts::{self, Place, Prepared};
 use super::plan::Plan;
 use super::user::{self, Identity};
-use super::{command, resolve, root, terminal, Io};
+use super::{command, init, resolve, root, terminal, Io};
 use crate::spec::Mount;
 use crate::start_error::{Code, Doing as _, StartError};
 
@@ -25,7 +25,14 @@ const LARGEST_TABLE: u64 = 4 << 20;
 
 /// Everything after the fork; the socket closes by itself when the command runs.
 pub(super) fn become_command(plan: Plan<'_>, socket: OwnedFd) -> ! {
-    let error = run(plan, &socket);
+    let (error, socket) = match prepare(&plan, &socket) {
+        Ok((identity, env)) if plan.bundle.block.init => match init::stay_behind(socket) {
+            Ok(socket) => (execute(&plan, &identity, &env, &socket), socket),
+            Err((socket, error)) => (error, socket),
+        },
+        Ok((identity, env)) => (execute(&plan, &identity, &env, &socket), socket),
+        Err(error) => (error, socket),
+    };
     report(&socket, &error);
     clone::exit(error.exit_code)
 }
@@ -34,13 +41,6 @@ pub(super) fn become_command(plan: Plan<'_>, socket: OwnedFd) -> ! {
 pub(super) fn report(socket: &OwnedFd, error: &StartError) {
     if let Ok(json) = serde_json::to_vec(error) {
         let _ = rustix::net::send(socket, &json, SendFlags::NOSIGNAL);
-    }
-}
-
-fn run(plan: Plan<'_>, socket: &OwnedFd) -> StartError {
-    match prepare(&plan, socket) {
-        Ok((identity, env)) => execute(&plan, &identity, &env, socket),
-        Err(error) => error,
     }
 }
 
@@ -78,7 +78,8 @@ fn prepare(plan: &Plan<'_>, socket: &OwnedFd) -> Result<(Identity, Vec<String>),
     let list = &bundle.spec.mounts;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .doing(Code::Mount, || "make the mounts private")?;
-    let prepared: Vec<Prepared> = list.iter().map(|mount| mounts::prepare(mount, place)).collect::<Result<_, _>>()?;
+    let prepared: Vec<Prepared> =
+        list.iter().map(|mount| mounts::prepare(mount, place)).collect::<Result<_, _>>()?;
     name_and_network(plan)?;
     // Overlay tries its work directory as root would: without ids that is EACCES (seen on 6.18).
     ids.settle()?;
@@ -148,14 +149,17 @@ pub(super) fn become_root(maps: Option<&Maps>) -> Result<(), StartError> {
 fn name_and_network(plan: &Plan<'_>) -> Result<(), StartError> {
     let spec = &plan.bundle.spec;
     if plan.namespaces.has(NEWNET) {
-        duckweed_sys::interface::loopback_up().doing(Code::Namespace, || "bring up the loopback interface")?;
+        duckweed_sys::interface::loopback_up()
+            .doing(Code::Namespace, || "bring up the loopback interface")?;
     }
     if plan.namespaces.has(NEWUTS) {
         if !spec.hostname.is_empty() {
-            rustix::system::sethostname(spec.hostname.as_bytes()).doing(Code::Namespace, || "set the host name")?;
+            rustix::system::sethostname(spec.hostname.as_bytes())
+                .doing(Code::Namespace, || "set the host name")?;
         }
         if !spec.domainname.is_empty() {
-            rustix::system::setdomainname(spec.domainname.as_bytes()).doing(Code::Namespace, || "set the domain name")?;
+            rustix::system::setdomainname(spec.domainname.as_bytes())
+                .doing(Code::Namespace, || "set the domain name")?;
         }
     }
     Ok(())
@@ -175,8 +179,10 @@ fn furnish(
     }
     for (key, value) in &spec.linux.sysctl {
         let path = Path::new("/proc/sys").join(key.replace('.', "/"));
-        let file = resolve::open(root, &path, OFlags::WRONLY).doing(Code::Namespace, || format!("set sysctl {key}"))?;
-        rustix::io::write(&file, value.as_bytes()).doing(Code::Namespace, || format!("set sysctl {key}={value}"))?;
+        let file = resolve::open(root, &path, OFlags::WRONLY)
+            .doing(Code::Namespace, || format!("set sysctl {key}"))?;
+        rustix::io::write(&file, value.as_bytes())
+            .doing(Code::Namespace, || format!("set sysctl {key}={value}"))?;
     }
     mounts::mask(&spec.linux.masked_paths, root)?;
     mounts::protect(&spec.linux.readonly_paths, root)
@@ -200,8 +206,10 @@ pub(super) fn identify(plan: &Plan<'_>, root: BorrowedFd<'_>) -> Result<(Identit
         if let Err(Errno::NOENT) = resolve::open(root, cwd, OFlags::PATH) {
             let context = || format!("make the working directory {}", process.cwd);
             resolve::mount_point(root, cwd, resolve::Kind::Dir).doing(Code::BadCwd, context)?;
-            let (uid, gid) = (rustix::process::Uid::from_raw(identity.uid), rustix::process::Gid::from_raw(identity.gid));
-            let made = resolve::open(root, cwd, OFlags::RDONLY | OFlags::DIRECTORY).doing(Code::BadCwd, context)?;
+            let (uid, gid) =
+                (rustix::process::Uid::from_raw(identity.uid), rustix::process::Gid::from_raw(identity.gid));
+            let made =
+                resolve::open(root, cwd, OFlags::RDONLY | OFlags::DIRECTORY).doing(Code::BadCwd, context)?;
             rustix::fs::fchown(made, Some(uid), Some(gid)).doing(Code::BadCwd, context)?;
         }
     }
@@ -237,13 +245,18 @@ fn look_up(
 /// The bytes of a file of the image; a missing one is empty, a pipe or device is refused.
 fn table(root: BorrowedFd<'_>, path: &'static str) -> Result<Vec<u8>, StartError> {
     let context = || format!("read {path}");
-    let file = match resolve::open(root, Path::new(path), OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY) {
+    let file = match resolve::open(root, Path::new(path), OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
+    {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Vec::new()),
         other => other.doing(Code::BadUser, context)?,
     };
     let file = std::fs::File::from(file);
     if !file.metadata().doing(Code::BadUser, context)?.is_file() {
-        return Err(StartError::new(Code::BadUser, context(), format!("{path} of the container is no regular file")));
+        return Err(StartError::new(
+            Code::BadUser,
+            context(),
+            format!("{path} of the container is no regular file"),
+        ));
     }
     let mut bytes = Vec::new();
     file.take(LARGEST_TABLE).read_to_end(&mut bytes).doing(Code::BadUser, context)?;
@@ -261,7 +274,8 @@ fn become_user(
     let process = &plan.bundle.spec.process;
     let program = command::program(&process.args, env)?;
     if let Io::Fds { stdin, stdout, stderr } = &plan.io {
-        terminal::stdio(stdin.as_fd(), stdout.as_fd(), stderr.as_fd()).doing(Code::Internal, || "hand over stdio")?;
+        terminal::stdio(stdin.as_fd(), stdout.as_fd(), stderr.as_fd())
+            .doing(Code::Internal, || "hand over stdio")?;
     }
     duckweed_sys::exec::close_on_exec_from(3).doing(Code::Internal, || "close what is inherited")?;
     credentials::limit(&process.rlimits)?;

@@ -21,7 +21,11 @@ pub(super) fn program(args: &[String], env: &[String]) -> Result<Program, StartE
     let strings = |texts: &[String]| texts.iter().map(c_string).collect::<io::Result<Vec<CString>>>();
     match (strings(args), strings(env)) {
         (Ok(args), Ok(env)) => Ok(Program::new(args, env)),
-        _ => Err(StartError::new(Code::Spec, "read the command", "the command or its environment holds a NUL byte")),
+        _ => Err(StartError::new(
+            Code::Spec,
+            "read the command",
+            "the command or its environment holds a NUL byte",
+        )),
     }
 }
 
@@ -75,10 +79,13 @@ fn refusal(name: &str, path: &Path, errno: Errno) -> StartError {
         Errno::NOENT if !exists(path) => not_found(name, &format!("stat {name}: no such file or directory")),
         // The file is there: its interpreter or loader is what is missing.
         Errno::NOENT => {
-            let message = format!("exec {}: no such file or directory: its interpreter is missing", path.display());
+            let message =
+                format!("exec {}: no such file or directory: its interpreter is missing", path.display());
             StartError { message, ..not_found(name, "") }
         }
-        Errno::ACCESS if rustix::fs::stat(path).is_ok_and(|s| FileType::from_raw_mode(s.st_mode).is_dir()) => {
+        Errno::ACCESS
+            if rustix::fs::stat(path).is_ok_and(|s| FileType::from_raw_mode(s.st_mode).is_dir()) =>
+        {
             not_executable(name, "is a directory", errno)
         }
         Errno::ACCESS => not_executable(name, "permission denied", errno),
@@ -92,7 +99,11 @@ fn refusal(name: &str, path: &Path, errno: Errno) -> StartError {
 
 fn not_found(name: &str, why: &str) -> StartError {
     let message = format!("exec: \"{name}\": {why}");
-    StartError { errno: 2, errno_name: "ENOENT".into(), ..StartError::new(Code::CommandNotFound, "start the command", message) }
+    StartError {
+        errno: 2,
+        errno_name: "ENOENT".into(),
+        ..StartError::new(Code::CommandNotFound, "start the command", message)
+    }
 }
 
 fn not_executable(name: &str, why: &str, errno: Errno) -> StartError {
@@ -122,11 +133,17 @@ mod tests {
     #[test]
     fn a_path_says_what_is_wrong_with_it() {
         let error = attempt("/nope", "");
-        assert_eq!((error.message.as_str(), error.exit_code), ("exec: \"/nope\": stat /nope: no such file or directory", 127));
+        assert_eq!(
+            (error.message.as_str(), error.exit_code),
+            ("exec: \"/nope\": stat /nope: no such file or directory", 127)
+        );
         let error = attempt("/etc", "");
         assert_eq!((error.message.as_str(), error.exit_code), ("exec: \"/etc\": is a directory", 126));
         let error = attempt("/etc/passwd", "");
-        assert_eq!((error.message.as_str(), error.exit_code), ("exec: \"/etc/passwd\": permission denied", 126));
+        assert_eq!(
+            (error.message.as_str(), error.exit_code),
+            ("exec: \"/etc/passwd\": permission denied", 126)
+        );
     }
 
     #[test]

@@ -12,12 +12,15 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use duckweed_layer::index::{Index, Type};
-use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, CWD};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, CWD,
+};
 use rustix::io::Errno;
 
 /// overlay's own marks, which mean something to overlay only.
 const MARK: &[u8] = b"user.overlay.";
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Fills `path` from layer trees (`.../fs`, topmost first) unless `<path>.ready` is there.
 ///
@@ -64,7 +67,10 @@ pub(crate) fn copy_up(source: &Path, target: &Path) -> io::Result<()> {
 /// # Errors
 /// The first refusal.
 pub(crate) fn size(path: &Path) -> io::Result<u64> {
-    fn walk(directory: BorrowedFd<'_>, seen: &mut std::collections::HashSet<(u64, u64)>) -> Result<u64, Errno> {
+    fn walk(
+        directory: BorrowedFd<'_>,
+        seen: &mut std::collections::HashSet<(u64, u64)>,
+    ) -> Result<u64, Errno> {
         let mut bytes = 0;
         for name in names(directory)? {
             let stat = rustix::fs::statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -107,7 +113,12 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    fn directory(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &mut Vec<u8>) -> Result<(), Errno> {
+    fn directory(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        path: &mut Vec<u8>,
+    ) -> Result<(), Errno> {
         for name in names(from)? {
             let length = path.len();
             if length > 0 {
@@ -120,7 +131,13 @@ impl Copy<'_> {
         Ok(())
     }
 
-    fn entry(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, path: &mut Vec<u8>) -> Result<(), Errno> {
+    fn entry(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        name: &CStr,
+        path: &mut Vec<u8>,
+    ) -> Result<(), Errno> {
         let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         if self.is_layer && kind == FileType::CharacterDevice && stat.st_rdev == 0 {
@@ -239,7 +256,13 @@ fn own(directory: BorrowedFd<'_>, name: &CStr, stat: &Stat) {
 }
 
 fn gone(directory: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
-    super::tree::remove_at(directory, name, None).or_else(|errno| if errno == Errno::NOENT { Ok(()) } else { Err(errno) })
+    super::tree::remove_at(directory, name, None).or_else(|errno| {
+        if errno == Errno::NOENT {
+            Ok(())
+        } else {
+            Err(errno)
+        }
+    })
 }
 
 /// A reflink where the file system has them, else a copy inside the kernel, else by hand.
@@ -273,7 +296,9 @@ fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) {
     let mut list = vec![0; 16 * 1024];
     let Ok(length) = rustix::fs::flistxattr(from, &mut list) else { return };
     let mut value = vec![0; 64 * 1024];
-    for name in list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty() && !name.starts_with(MARK)) {
+    for name in
+        list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty() && !name.starts_with(MARK))
+    {
         if let Ok(length) = rustix::fs::fgetxattr(from, name, &mut value) {
             let _ = rustix::fs::fsetxattr(to, name, &value[..length], XattrFlags::empty());
         }
@@ -289,7 +314,8 @@ mod tests {
     #[test]
     fn upper_layers_win_whiteouts_hide_and_opaque_directories_begin_anew() {
         let place = tempfile::tempdir().unwrap();
-        let (low, high, root) = (place.path().join("low"), place.path().join("high"), place.path().join("root"));
+        let (low, high, root) =
+            (place.path().join("low"), place.path().join("high"), place.path().join("root"));
         fs::create_dir_all(low.join("dir")).unwrap();
         fs::create_dir_all(high.join("fs/dir")).unwrap();
         for name in ["same", "gone", "dir/hidden"] {
@@ -304,7 +330,9 @@ mod tests {
         fill(&[high.join("fs"), low.clone()], &root).unwrap();
         assert_eq!(fs::read_to_string(root.join("same")).unwrap(), "high");
         assert_eq!(fs::read_to_string(root.join("link")).unwrap(), "low");
-        assert!(!root.join("gone").exists() && !root.join("dir/hidden").exists() && root.join("dir").is_dir());
+        assert!(
+            !root.join("gone").exists() && !root.join("dir/hidden").exists() && root.join("dir").is_dir()
+        );
         assert!(place.path().join("root.ready").exists());
         fs::write(root.join("mine"), "").unwrap();
         fill(&[low], &root).unwrap();
@@ -323,7 +351,10 @@ mod tests {
         rustix::fs::chmod(source.join("b"), Mode::from_raw_mode(0o4751)).unwrap();
         copy_up(&source, &target).unwrap();
         let (a, b) = (fs::metadata(target.join("dir/a")).unwrap(), fs::metadata(target.join("b")).unwrap());
-        assert_eq!((a.ino(), b.mode() & 0o7777, fs::read(target.join("b")).unwrap()), (b.ino(), 0o4751, b"text".to_vec()));
+        assert_eq!(
+            (a.ino(), b.mode() & 0o7777, fs::read(target.join("b")).unwrap()),
+            (b.ino(), 0o4751, b"text".to_vec())
+        );
         assert_eq!(fs::read_link(target.join("link")).unwrap(), Path::new("/etc/passwd"));
         assert_eq!(fs::metadata(source.join("b")).unwrap().mtime_nsec(), b.mtime_nsec());
         fs::write(source.join("late"), "").unwrap();

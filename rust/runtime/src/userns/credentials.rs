@@ -14,11 +14,46 @@ use crate::start_error::{Code, Doing as _, StartError};
 
 /// Names of capabilities by number, linux/capability.h.
 const NAMES: [&str; 41] = [
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
-    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
-    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
-    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
-    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
     "CHECKPOINT_RESTORE",
 ];
 
@@ -61,12 +96,24 @@ fn mask(names: &[String]) -> u64 {
 }
 
 /// Becomes `identity` with no more than `masks`.
-pub(super) fn take_on(identity: &Identity, masks: CapabilityMasks, maps: Option<&Maps>) -> Result<(), StartError> {
+pub(super) fn take_on(
+    identity: &Identity,
+    masks: CapabilityMasks,
+    maps: Option<&Maps>,
+) -> Result<(), StartError> {
     drop_bounding(masks.bounding)?;
     set_ids(identity, masks, maps)?;
     let sets = CapabilitySets {
-        effective: CapabilitySet::from_bits_retain(if identity.uid == 0 { masks.effective } else { masks.ambient }),
-        permitted: CapabilitySet::from_bits_retain(if identity.uid == 0 { masks.permitted } else { masks.ambient }),
+        effective: CapabilitySet::from_bits_retain(if identity.uid == 0 {
+            masks.effective
+        } else {
+            masks.ambient
+        }),
+        permitted: CapabilitySet::from_bits_retain(if identity.uid == 0 {
+            masks.permitted
+        } else {
+            masks.ambient
+        }),
         inheritable: CapabilitySet::from_bits_retain(masks.inheritable),
     };
     rustix::thread::set_capabilities(None, sets).doing(Code::Internal, || "set the capabilities")?;
@@ -98,14 +145,16 @@ fn set_ids(identity: &Identity, masks: CapabilityMasks, maps: Option<&Maps>) -> 
     }
     if rustix::process::getgid().as_raw() != identity.gid {
         let gid = Gid::from_raw(identity.gid);
-        rustix::thread::set_thread_res_gid(gid, gid, gid).doing(Code::BadUser, || format!("become group {}", identity.gid))?;
+        rustix::thread::set_thread_res_gid(gid, gid, gid)
+            .doing(Code::BadUser, || format!("become group {}", identity.gid))?;
     }
     if rustix::process::getuid().as_raw() != identity.uid {
         if masks.ambient != 0 {
             rustix::thread::set_keep_capabilities(true).doing(Code::Internal, || "keep the capabilities")?;
         }
         let uid = Uid::from_raw(identity.uid);
-        rustix::thread::set_thread_res_uid(uid, uid, uid).doing(Code::BadUser, || format!("become user {}", identity.uid))?;
+        rustix::thread::set_thread_res_uid(uid, uid, uid)
+            .doing(Code::BadUser, || format!("become user {}", identity.uid))?;
     }
     Ok(())
 }
@@ -137,14 +186,19 @@ pub(super) fn die_with_parent() -> Result<(), StartError> {
 /// Closes /proc/PID of ours to everyone inside: a process of the container has our uid,
 /// and through /proc/PID/exe it could otherwise reach this very program on the host.
 pub(super) fn hide_from_container() -> Result<(), StartError> {
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).doing(Code::Internal, || "close /proc/self")
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .doing(Code::Internal, || "close /proc/self")
 }
 
 /// Sets the limits, lowered to what this process may have.
 pub(super) fn limit(rlimits: &[spec::Rlimit]) -> Result<(), StartError> {
     for wanted in rlimits {
         let resource = duckweed_sys::limit::resource(&wanted.kind).ok_or_else(|| {
-            StartError::new(Code::Rlimit, "read the limits", format!("`{}` is no resource limit", wanted.kind))
+            StartError::new(
+                Code::Rlimit,
+                "read the limits",
+                format!("`{}` is no resource limit", wanted.kind),
+            )
         })?;
         let now = rustix::process::getrlimit(resource);
         let most = |value: u64| -> Option<u64> {
@@ -157,7 +211,8 @@ pub(super) fn limit(rlimits: &[spec::Rlimit]) -> Result<(), StartError> {
         };
         let new = Rlimit { current: most(wanted.soft.min(wanted.hard)), maximum: most(wanted.hard) };
         if new != now {
-            rustix::process::setrlimit(resource, new).doing(Code::Rlimit, || format!("set {}", wanted.kind))?;
+            rustix::process::setrlimit(resource, new)
+                .doing(Code::Rlimit, || format!("set {}", wanted.kind))?;
         }
     }
     Ok(())
@@ -174,8 +229,19 @@ mod tests {
         assert_eq!(names(&["CAP_OF_THE_FUTURE"]), 0);
         // Docker's default list, as /proc/PID/status shows it.
         let docker = [
-            "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
-            "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL",
+            "CAP_CHOWN",
+            "CAP_DAC_OVERRIDE",
+            "CAP_FSETID",
+            "CAP_FOWNER",
+            "CAP_MKNOD",
+            "CAP_NET_RAW",
+            "CAP_SETGID",
+            "CAP_SETUID",
+            "CAP_SETFCAP",
+            "CAP_SETPCAP",
+            "CAP_NET_BIND_SERVICE",
+            "CAP_SYS_CHROOT",
+            "CAP_KILL",
             "CAP_AUDIT_WRITE",
         ];
         assert_eq!(names(&docker), 0xa804_25fb);

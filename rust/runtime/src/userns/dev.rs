@@ -56,7 +56,8 @@ impl Devices {
         let at = |name: &str| format!("mount {}/{name}", mount.destination.display());
         let dev = make("tmpfs", &["mode=755", "size=65536k", "nosuid", "strictatime"], maps)
             .doing(Code::Mount, || at(""))?;
-        let parts: [(&str, &str, &[&str]); 3] = [("pts", "devpts", &PTS), ("shm", "tmpfs", &SHM), ("mqueue", "mqueue", &MQUEUE)];
+        let parts: [(&str, &str, &[&str]); 3] =
+            [("pts", "devpts", &PTS), ("shm", "tmpfs", &SHM), ("mqueue", "mqueue", &MQUEUE)];
         self.furnish(dev.as_fd()).doing(Code::Mount, || at(""))?;
         let point = mount_point(root, &mount.destination, Kind::Dir).doing(Code::Mount, || at(""))?;
         attach(dev.as_fd(), point.as_fd(), Path::new("")).doing(Code::Mount, || at(""))?;

@@ -31,7 +31,12 @@ use crate::start_error::{Code, Doing as _, StartError};
 ///
 /// # Errors
 /// As [`super::start`].
-pub fn exec(bundle: &Bundle, init: BorrowedFd<'_>, request: &ExecRequest, io: Io) -> Result<Started, StartError> {
+pub fn exec(
+    bundle: &Bundle,
+    init: BorrowedFd<'_>,
+    request: &ExecRequest,
+    io: Io,
+) -> Result<Started, StartError> {
     let bundle = with_request(bundle, request);
     let mut plan = Plan::new(&bundle, io)?;
     if request.privileged {
@@ -67,12 +72,16 @@ fn adopt(socket: &OwnedFd) -> Result<Started, StartError> {
     if let Ok(error) = serde_json::from_slice(message) {
         return Err(error);
     }
-    let pid = std::str::from_utf8(message).ok().and_then(|text| text.strip_prefix("pid ")?.parse().ok()).and_then(Pid::from_raw);
+    let pid = std::str::from_utf8(message)
+        .ok()
+        .and_then(|text| text.strip_prefix("pid ")?.parse().ok())
+        .and_then(Pid::from_raw);
     let Some(pid) = pid else {
         return Err(StartError::new(Code::Namespace, "enter the container", "the container has ended"));
     };
     // Our own child and not reaped yet: the pid cannot mean another process.
-    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).doing(Code::Internal, || "open the command's pidfd");
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+        .doing(Code::Internal, || "open the command's pidfd");
     super::finish_with(pid, pidfd, go(socket).and_then(|()| outcome(socket)))
 }
 
@@ -105,7 +114,8 @@ fn with_request(bundle: &Bundle, request: &ExecRequest) -> Bundle {
 fn enter(plan: &Plan<'_>, init: BorrowedFd<'_>, socket: &OwnedFd) -> Result<(), StartError> {
     hide_from_container()?;
     let kinds = ThreadNameSpaceType::from_bits_retain(plan.namespaces.flags as u32);
-    move_into_thread_name_spaces(init, kinds).doing(Code::Namespace, || "enter the container's namespaces")?;
+    move_into_thread_name_spaces(init, kinds)
+        .doing(Code::Namespace, || "enter the container's namespaces")?;
     match clone::fork(clone::PARENT).doing(Code::Internal, || "fork in the container")? {
         Fork::Child => {
             let error = match arrive(plan, socket) {
@@ -135,7 +145,8 @@ fn arrive(plan: &Plan<'_>, socket: &OwnedFd) -> Result<(super::user::Identity, V
     }
     super::child::become_root(plan.maps.as_ref())?;
     rustix::process::umask(Mode::empty());
-    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).doing(Code::Internal, || "open /")?;
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .doing(Code::Internal, || "open /")?;
     let who = identify(plan, root.as_fd())?;
     if let Io::Terminal { rows, cols } = plan.io {
         terminal::take(rows, cols, socket, false)?;

@@ -16,7 +16,8 @@ use super::root::{overlay, tree, Root};
 use crate::start_error::{Code, Doing as _, StartError};
 
 /// Directories of a running system, not of an installed one: the container has its own.
-const OWN: [(&str, u32); 5] = [("proc", 0o555), ("dev", 0o755), ("sys", 0o555), ("run", 0o755), ("tmp", 0o1777)];
+const OWN: [(&str, u32); 5] =
+    [("proc", 0o555), ("dev", 0o755), ("sys", 0o555), ("run", 0o755), ("tmp", 0o1777)];
 const NOT_SHOWN: [&str; 1] = ["lost+found"];
 
 /// Puts the tree together: a tmpfs, and a mount for each top-level directory.
@@ -29,8 +30,11 @@ pub(super) fn mount(upper: &Path, work: &Path, is_kept: bool) -> Result<Root, St
     let mut below = Vec::new();
     for entry in std::fs::read_dir("/").doing(Code::Rootfs, context)? {
         let entry = entry.doing(Code::Rootfs, context)?;
-        let (name, kind) = (PathBuf::from(entry.file_name()), entry.file_type().doing(Code::Rootfs, context)?);
-        if OWN.iter().any(|(own, _)| Path::new(own) == name) || NOT_SHOWN.iter().any(|own| Path::new(own) == name) {
+        let (name, kind) =
+            (PathBuf::from(entry.file_name()), entry.file_type().doing(Code::Rootfs, context)?);
+        if OWN.iter().any(|(own, _)| Path::new(own) == name)
+            || NOT_SHOWN.iter().any(|own| Path::new(own) == name)
+        {
             continue;
         }
         if kind.is_symlink() {
@@ -38,7 +42,10 @@ pub(super) fn mount(upper: &Path, work: &Path, is_kept: bool) -> Result<Root, St
             rustix::fs::symlinkat(&target, &top, &name).doing(Code::Rootfs, context)?;
         } else if kind.is_dir() {
             rustix::fs::mkdirat(&top, &name, Mode::from_raw_mode(0o755)).doing(Code::Rootfs, context)?;
-            below.push((name.clone(), directory(&entry.path(), &upper.join(&name), &work.join(&name), is_kept)?));
+            below.push((
+                name.clone(),
+                directory(&entry.path(), &upper.join(&name), &work.join(&name), is_kept)?,
+            ));
         }
     }
     Ok(Root { top, below })
@@ -52,7 +59,12 @@ fn directory(path: &Path, upper: &Path, work: &Path, is_kept: bool) -> Result<Ow
     // A fresh upperdir would show its own mode and not the directory's.
     if let (Ok(lower), Ok(now)) = (rustix::fs::stat(path), rustix::fs::stat(upper)) {
         if lower.st_mode != now.st_mode {
-            let _ = rustix::fs::chmodat(CWD, upper, Mode::from_raw_mode(lower.st_mode & 0o7777), rustix::fs::AtFlags::empty());
+            let _ = rustix::fs::chmodat(
+                CWD,
+                upper,
+                Mode::from_raw_mode(lower.st_mode & 0o7777),
+                rustix::fs::AtFlags::empty(),
+            );
         }
     }
     match overlay(&[path.to_owned()], Some(upper), Some(work), is_kept) {

@@ -8,8 +8,8 @@ use duckweed_sys::mount::{set_attributes, Change, RDONLY};
 use rustix::fs::{FileType, OFlags, CWD};
 use rustix::io::Errno;
 use rustix::mount::{
-    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, open_tree, FsMountFlags, FsOpenFlags,
-    MountAttrFlags, OpenTreeFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, open_tree, FsMountFlags,
+    FsOpenFlags, MountAttrFlags, OpenTreeFlags,
 };
 
 use super::dev::Devices;
@@ -99,7 +99,8 @@ fn clone_tree(path: &Path, recursive: bool) -> Result<OwnedFd, Errno> {
 fn host_tree(path: &str, options: &Options) -> Result<OwnedFd, Errno> {
     let tree = clone_tree(Path::new(path), true)?;
     let set = if path == "/sys" { options.set | RDONLY } else { options.set };
-    change(tree.as_fd(), &Options { set, ..options.clone() }).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    change(tree.as_fd(), &Options { set, ..options.clone() })
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     Ok(tree)
 }
 
@@ -119,8 +120,12 @@ fn filesystem(kind: &str, options: &Options, maps: Option<&Maps>) -> Result<Owne
     fsconfig_set_string(context.as_fd(), "source", kind)?;
     for (key, value) in &options.parameters {
         match value {
-            Some(value) if key == "gid" && !value.parse().is_ok_and(|id| maps.is_none_or(|maps| maps.has_gid(id))) => {}
-            Some(value) if key == "uid" && !value.parse().is_ok_and(|id| maps.is_none_or(|maps| maps.has_uid(id))) => {}
+            Some(value)
+                if key == "gid"
+                    && !value.parse().is_ok_and(|id| maps.is_none_or(|maps| maps.has_gid(id))) => {}
+            Some(value)
+                if key == "uid"
+                    && !value.parse().is_ok_and(|id| maps.is_none_or(|maps| maps.has_uid(id))) => {}
             Some(value) => fsconfig_set_string(context.as_fd(), key.as_str(), value.as_str())?,
             None => fsconfig_set_flag(context.as_fd(), key.as_str())?,
         }
@@ -153,9 +158,8 @@ pub(super) fn place(
             (tree, Kind::Dir)
         }
     };
-    let point = mount_point(root, &mount.destination, kind).doing(Code::Mount, || {
-        format!("make the mount point {}", mount.destination.display())
-    })?;
+    let point = mount_point(root, &mount.destination, kind)
+        .doing(Code::Mount, || format!("make the mount point {}", mount.destination.display()))?;
     attach(tree.as_fd(), point.as_fd(), Path::new("")).doing(Code::Mount, || story(mount))
 }
 
@@ -183,7 +187,8 @@ pub(super) fn mask(paths: &[impl AsRef<Path>], root: BorrowedFd<'_>) -> Result<(
 }
 
 fn copy(tree: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     open_tree(tree, "", flags)
 }
 

@@ -22,7 +22,11 @@ pub(crate) fn inside(maps: &Maps, job: impl FnOnce() -> i32) -> Result<i32, Star
         Fork::Child => {
             drop(ours);
             let mut byte = [0];
-            let told = maps.is_single() || matches!(rustix::net::recv(&theirs, &mut byte, rustix::net::RecvFlags::empty()), Ok((1, _)));
+            let told = maps.is_single()
+                || matches!(
+                    rustix::net::recv(&theirs, &mut byte, rustix::net::RecvFlags::empty()),
+                    Ok((1, _))
+                );
             let mapped = if maps.is_single() { maps.write_own() } else { Ok(()) };
             match mapped.and_then(|()| become_root(Some(maps))) {
                 Ok(()) if told => clone::exit(job()),
@@ -31,7 +35,8 @@ pub(crate) fn inside(maps: &Maps, job: impl FnOnce() -> i32) -> Result<i32, Star
         }
         Fork::Parent { pid, .. } => {
             drop(theirs);
-            let maps = if maps.is_single() { Ok(()) } else { maps.write_by_helpers(pid).and_then(|()| go(&ours)) };
+            let maps =
+                if maps.is_single() { Ok(()) } else { maps.write_by_helpers(pid).and_then(|()| go(&ours)) };
             drop(ours);
             let code = reap(pid);
             maps.and(code)
@@ -51,7 +56,8 @@ pub fn remove_trees(bundle: &Bundle, paths: &[PathBuf]) -> io::Result<()> {
     }
     let linux = &bundle.spec.linux;
     let maps = Maps::new(&linux.uid_mappings, &linux.gid_mappings).map_err(io::Error::other)?;
-    inside(&maps, || i32::from(left.iter().filter(|path| tree::remove(path).is_err()).count() > 0)).map_err(io::Error::other)?;
+    inside(&maps, || i32::from(left.iter().filter(|path| tree::remove(path).is_err()).count() > 0))
+        .map_err(io::Error::other)?;
     // Removed by now, or the reason why not.
     left.iter().try_for_each(|path| tree::remove(path))
 }

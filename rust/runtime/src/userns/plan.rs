@@ -35,7 +35,11 @@ pub(super) struct Filter {
 impl<'a> Plan<'a> {
     pub fn new(bundle: &'a Bundle, io: Io) -> Result<Plan<'a>, StartError> {
         if bundle.spec.process.args.is_empty() {
-            return Err(StartError::new(Code::Spec, "read the command", "no command: `process.args` is empty"));
+            return Err(StartError::new(
+                Code::Spec,
+                "read the command",
+                "no command: `process.args` is empty",
+            ));
         }
         let namespaces = Namespaces::new(&bundle.spec.linux.namespaces)?;
         let capabilities = CapabilityMasks::new(bundle.spec.process.capabilities.as_ref());
@@ -72,7 +76,8 @@ impl Namespaces {
         let mut flags = 0;
         for namespace in wanted {
             if let Some(path) = &namespace.path {
-                let message = format!("joining a namespace by its path ({}) is not supported", path.display());
+                let message =
+                    format!("joining a namespace by its path ({}) is not supported", path.display());
                 return Err(StartError::new(Code::Namespace, "read linux.namespaces", message));
             }
             flags |= match namespace.kind {

@@ -48,7 +48,8 @@ pub(super) fn mount_point(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> Resu
 /// Makes what is missing of `path`. A dangling link is followed: what it names is made,
 /// as Docker does for /etc/resolv.conf -> ../run/systemd/resolve/stub-resolv.conf.
 fn make(root: BorrowedFd<'_>, path: &Path, kind: Kind, links_left: u32) -> Result<OwnedFd, Errno> {
-    let names: Vec<_> = path.components().filter(|part| !matches!(part, Component::RootDir | Component::CurDir)).collect();
+    let names: Vec<_> =
+        path.components().filter(|part| !matches!(part, Component::RootDir | Component::CurDir)).collect();
     let mut reached = PathBuf::from("/");
     for (index, name) in names.iter().enumerate() {
         let next = reached.join(name);
@@ -59,7 +60,9 @@ fn make(root: BorrowedFd<'_>, path: &Path, kind: Kind, links_left: u32) -> Resul
         let parent = open(root, &reached, OFlags::PATH | OFlags::DIRECTORY)?;
         let is_last = index + 1 == names.len();
         let made = match kind {
-            Kind::File if is_last => rustix::fs::mknodat(&parent, *name, FileType::RegularFile, 0o644.into(), 0),
+            Kind::File if is_last => {
+                rustix::fs::mknodat(&parent, *name, FileType::RegularFile, 0o644.into(), 0)
+            }
             _ => rustix::fs::mkdirat(&parent, *name, 0o755.into()),
         };
         match made {

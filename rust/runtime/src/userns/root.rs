@@ -32,7 +32,8 @@ pub(super) fn mount(rootfs: &Rootfs, is_kept: bool) -> Result<Root, StartError> 
     let top = match rootfs {
         Rootfs::Host { upper, work } => return super::host::mount(upper, work, is_kept),
         Rootfs::Copy { lower, path } => {
-            super::copy::fill(lower, path).doing(Code::Rootfs, || format!("copy the layers to {}", path.display()))?;
+            super::copy::fill(lower, path)
+                .doing(Code::Rootfs, || format!("copy the layers to {}", path.display()))?;
             tree(path)
         }
         Rootfs::Overlay { lower, upper: None, .. } if lower.len() == 1 => tree(&lower[0]),
@@ -45,7 +46,8 @@ pub(super) fn mount(rootfs: &Rootfs, is_kept: bool) -> Result<Root, StartError> 
 
 /// A copy of the mounts at `path`.
 pub(super) fn tree(path: &Path) -> Result<OwnedFd, StartError> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
     open_tree(CWD, path, flags).doing(Code::Rootfs, || format!("open {}", path.display()))
 }
 
@@ -60,7 +62,9 @@ pub(super) fn overlay(
     match overlay_once(lower, upper, work, is_kept) {
         // A start before this one was volatile too, and overlay left a mark that says: do not trust this.
         // What it warns of is a crash of the machine, and whoever asks for volatile does not care.
-        Err(Errno::INVAL) if !is_kept && work.is_some_and(forget_volatile) => overlay_once(lower, upper, work, is_kept),
+        Err(Errno::INVAL) if !is_kept && work.is_some_and(forget_volatile) => {
+            overlay_once(lower, upper, work, is_kept)
+        }
         other => other,
     }
 }

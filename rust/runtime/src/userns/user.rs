@@ -62,7 +62,9 @@ pub fn resolve(wanted: &str, passwd: &[u8], group: &[u8]) -> Result<Identity, St
 /// `bad-user` for an unknown name.
 pub fn group_id(wanted: &str, group: &[u8]) -> Result<u32, StartError> {
     lines(group)
-        .find_map(|fields| (field(&fields, 0) == wanted.as_bytes()).then(|| numeric(field(&fields, 2))).flatten())
+        .find_map(|fields| {
+            (field(&fields, 0) == wanted.as_bytes()).then(|| numeric(field(&fields, 2))).flatten()
+        })
         .or_else(|| number(wanted))
         .ok_or_else(|| bad(format!("unable to find group {wanted}: no matching entries in group file")))
 }
@@ -116,7 +118,8 @@ fn number(text: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
-    const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/sh\n# comment\nbroken\npostgres:x:70:71::/var/lib/pg:/bin/sh\n";
+    const PASSWD: &[u8] =
+        b"root:x:0:0:root:/root:/bin/sh\n# comment\nbroken\npostgres:x:70:71::/var/lib/pg:/bin/sh\n";
     const GROUP: &[u8] = b"root:x:0:\naudio:x:11:root,postgres\nssl:x:101:postgres\npostgres:x:71:\n";
 
     fn ids(wanted: &str) -> (u32, u32, Vec<u32>) {
