@@ -28,6 +28,30 @@ const CACHE_LIMIT: usize = 96;
 /// Links followed on the way to one member; the kernel's limit too.
 const LINK_LIMIT: u32 = 40;
 
+/// Directories opened on the way to one member: a link of a thousand `x/..` in a
+/// deep directory, forty times over, would otherwise keep us busy for minutes.
+const STEP_LIMIT: usize = 20_000;
+
+/// What a walk may still do.
+struct Budget {
+    links: u32,
+    steps: usize,
+}
+
+impl Budget {
+    fn spend(&mut self, steps: usize) -> Result<(), WalkError> {
+        self.steps = self.steps.checked_sub(steps).ok_or(TOO_MANY_LINKS)?;
+        Ok(())
+    }
+
+    fn follow_link(&mut self) -> Result<(), WalkError> {
+        self.links = self.links.checked_sub(1).ok_or(TOO_MANY_LINKS)?;
+        Ok(())
+    }
+}
+
+const TOO_MANY_LINKS: WalkError = WalkError::Reason("its path leads through too many symbolic links");
+
 /// An open directory of the tree.
 #[derive(Debug)]
 pub struct Directory {
@@ -105,11 +129,12 @@ impl Directories {
         if let Some(directory) = self.cache.get(path) {
             return Ok(directory.clone());
         }
+        let mut budget = Budget { links: LINK_LIMIT, steps: STEP_LIMIT };
         let start = self.nearest(path);
         let mut known = start.0;
         let mut here = start.1;
         for name in path[known..].split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
-            here = self.step(&here, name, maker, &mut 0)?;
+            here = self.step(&here, name, maker, &mut budget)?;
             known += name.len() + usize::from(known > 0);
             self.keep(&path[..known], &here);
         }
@@ -141,8 +166,9 @@ impl Directories {
         here: &Rc<Directory>,
         name: &[u8],
         maker: &mut impl Maker,
-        links: &mut u32,
+        budget: &mut Budget,
     ) -> Result<Rc<Directory>, WalkError> {
+        budget.spend(1)?;
         let path = path::join(&here.path, name);
         if path.len() > PATH_LIMIT {
             return Err(WalkError::Errno("open", Errno::NAMETOOLONG));
@@ -151,7 +177,7 @@ impl Directories {
             Ok(fd) => return Ok(Rc::new(Directory { fd, path })),
             Err(Errno::NOENT) => {}
             Err(Errno::NOTDIR | Errno::LOOP) => {
-                if let Some(directory) = self.follow(here, name, maker, links)? {
+                if let Some(directory) = self.follow(here, name, maker, budget)? {
                     return Ok(directory);
                 }
             }
@@ -168,7 +194,7 @@ impl Directories {
         here: &Rc<Directory>,
         name: &[u8],
         maker: &mut impl Maker,
-        links: &mut u32,
+        budget: &mut Budget,
     ) -> Result<Option<Rc<Directory>>, WalkError> {
         let target = match fs::readlinkat(&here.fd, name, Vec::new()) {
             Ok(target) => target.into_bytes(),
@@ -181,16 +207,16 @@ impl Directories {
             }
             Err(errno) => return Err(WalkError::Errno("readlink", errno)),
         };
-        *links += 1;
-        if *links > LINK_LIMIT {
-            return Err(WalkError::Reason("its path leads through too many symbolic links"));
-        }
+        budget.follow_link()?;
         let mut at = if target.starts_with(b"/") { self.root.clone() } else { here.clone() };
         for component in target.split(|&byte| byte == b'/') {
             at = match component {
                 b"" | b"." => continue,
-                b".." => self.open_true(path::split(&at.path).0)?,
-                name => self.step(&at, name, maker, links)?,
+                b".." => {
+                    budget.spend(at.path.split(|&byte| byte == b'/').count())?;
+                    self.open_true(path::split(&at.path).0)?
+                }
+                name => self.step(&at, name, maker, budget)?,
             };
         }
         Ok(Some(at))

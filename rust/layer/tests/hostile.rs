@@ -148,6 +148,7 @@ fn through_links(outside: &str) -> Vec<Case> {
             Tar::new().symlink("a", "b").symlink("b", "a").file("a/x", b"").end(),
             Fails("too many symbolic links"),
         ),
+        ("link that walks to and fro", to_and_fro(), Fails("too many symbolic links")),
         (
             "link to itself",
             Tar::new().symlink("a", "a").file("a/x", b"").end(),
@@ -212,7 +213,7 @@ fn links_and_names() -> Vec<Case> {
         ("directory twice", Tar::new().dir("d").file("d/e", b"").dir("d").end(), Lands(&["d/", "d/e"])),
         (
             "unwritable directory",
-            Tar::new().add(Header::new(b"d", b'5', 0).mode(0), b"").file("d/e", b"").end(),
+            Tar::new().add(Header::new(b"d", b'5', 0).mode(0o500), b"").file("d/e", b"").end(),
             Lands(&["d/", "d/e"]),
         ),
         (
@@ -611,6 +612,17 @@ fn long_by_links() -> Vec<u8> {
             .symlink("x", "y");
     }
     tar.end()
+}
+
+/// A link of five hundred `x/..`, in a directory five hundred deep.
+fn to_and_fro() -> Vec<u8> {
+    let deep = "d/".repeat(500);
+    let target = "x/../".repeat(500);
+    let tar = Tar::new().pax(&[("path", format!("{deep}x").as_bytes())]).dir("x");
+    let tar = tar
+        .pax(&[("path", format!("{deep}l").as_bytes()), ("linkpath", target.as_bytes())])
+        .symlink("x", "y");
+    tar.pax(&[("path", format!("{deep}l/evil").as_bytes())]).file("x", b"").end()
 }
 
 fn device_out_of_range() -> Vec<u8> {

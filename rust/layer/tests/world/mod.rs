@@ -50,6 +50,13 @@ impl World {
     }
 }
 
+/// A temporary directory cannot remove what its owner may not write to.
+impl Drop for World {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
 /// Everything that is beneath a directory: path to what it is.
 pub fn snapshot(top: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
