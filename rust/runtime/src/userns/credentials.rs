@@ -71,12 +71,14 @@ impl CapabilityMasks {
     /// Without a list there are none, as the specification says.
     pub fn new(lists: Option<&spec::Capabilities>) -> Self {
         let Some(lists) = lists else { return Self::default() };
+        let (permitted, inheritable) = (mask(&lists.permitted), mask(&lists.inheritable));
         Self {
             bounding: mask(&lists.bounding),
-            effective: mask(&lists.effective),
-            permitted: mask(&lists.permitted),
-            inheritable: mask(&lists.inheritable),
-            ambient: mask(&lists.ambient),
+            effective: mask(&lists.effective) & permitted,
+            permitted,
+            inheritable,
+            // The kernel refuses any other, and generated bundles list them all the same (crun spec).
+            ambient: mask(&lists.ambient) & permitted & inheritable,
         }
     }
 
