@@ -1,13 +1,13 @@
 //! `duckweed-runtime within`: one job on files, done as root of a fresh user namespace.
 //!
 //! `remove PATH...` removes trees of foreign ids; `own LAYERDIR` gives the files of an
-//! extracted layer the owners its index.json names; `copy-up SRC DST` fills a volume;
-//! `size PATH` prints the bytes below a path.
+//! extracted layer the owners its index.json names; `copy-up SRC... DST` fills a volume
+//! from the topmost layer's directory and those below it; `size PATH` prints the bytes below a path.
 
 use std::ffi::{CString, OsString};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use duckweed_layer::index::{Index, Record, Type};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid, XattrFlags};
@@ -39,11 +39,12 @@ pub fn run(uid_map: &str, gid_map: &str, verb: &[OsString]) -> Result<i32, Start
                 let layer = layer.clone();
                 Box::new(move || own(Path::new(&layer)))
             }
-            (Some("copy-up"), [source, target]) => {
-                let (source, target) = (source.clone(), target.clone());
-                Box::new(move || copy::copy_up(Path::new(&source), Path::new(&target)))
-            }
-            (Some("size"), [path]) => {
+            (Some("copy-up"), [sources @ .., target]) if !sources.is_empty() => {
+            let sources = sources.iter().map(PathBuf::from).collect::<Vec<_>>();
+            let target = PathBuf::from(target);
+            Box::new(move || copy::copy_up(&sources, &target))
+        }
+        (Some("size"), [path]) => {
                 let path = path.clone();
                 Box::new(move || {
                     let bytes = copy::size(Path::new(&path))?;
@@ -51,7 +52,7 @@ pub fn run(uid_map: &str, gid_map: &str, verb: &[OsString]) -> Result<i32, Start
                 })
             }
             _ => {
-                let message = "within: expected remove PATH..., own LAYERDIR, copy-up SRC DST or size PATH";
+                let message = "within: expected remove PATH..., own LAYERDIR, copy-up SRC... DST or size PATH";
                 return Err(StartError::new(Code::Spec, "read the arguments", message));
             }
         };

@@ -47,19 +47,24 @@ pub(super) fn fill(lower: &[PathBuf], path: &Path) -> io::Result<()> {
     std::fs::write(&mark, "")
 }
 
-/// Copies what is in `source` into `target`, if `target` is empty.
+/// Copies what is in `sources`, one directory of an image in each of its layers that has it (topmost first), into
+/// `target`, if `target` is empty.
 ///
 /// # Errors
 /// The first refusal.
-pub(crate) fn copy_up(source: &Path, target: &Path) -> io::Result<()> {
-    let (from, to) = (open_top(source)?, open_top(target)?);
+pub(crate) fn copy_up(sources: &[PathBuf], target: &Path) -> io::Result<()> {
+    let to = open_top(target)?;
     if !names(to.as_fd())?.is_empty() {
         return Ok(());
     }
     let index = Index::default();
-    let mut copy = Copy { index: &index, is_layer: false, links: HashMap::new(), top: target };
-    copy.directory(from.as_fd(), to.as_fd(), &mut Vec::new())?;
-    copy.facts(from.as_fd(), to.as_fd(), &rustix::fs::fstat(&from)?).map_err(io::Error::from)
+    for source in sources.iter().rev() {
+        let from = open_top(source)?;
+        let mut copy = Copy { index: &index, is_layer: true, links: HashMap::new(), top: target };
+        copy.directory(from.as_fd(), to.as_fd(), &mut Vec::new())?;
+        copy.facts(from.as_fd(), to.as_fd(), &rustix::fs::fstat(&from)?)?;
+    }
+    Ok(())
 }
 
 /// Bytes on disk below `path`, each inode once.
@@ -349,7 +354,7 @@ mod tests {
         fs::hard_link(source.join("dir/a"), source.join("b")).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", source.join("link")).unwrap();
         rustix::fs::chmod(source.join("b"), Mode::from_raw_mode(0o4751)).unwrap();
-        copy_up(&source, &target).unwrap();
+        copy_up(std::slice::from_ref(&source), &target).unwrap();
         let (a, b) = (fs::metadata(target.join("dir/a")).unwrap(), fs::metadata(target.join("b")).unwrap());
         assert_eq!(
             (a.ino(), b.mode() & 0o7777, fs::read(target.join("b")).unwrap()),
@@ -358,7 +363,7 @@ mod tests {
         assert_eq!(fs::read_link(target.join("link")).unwrap(), Path::new("/etc/passwd"));
         assert_eq!(fs::metadata(source.join("b")).unwrap().mtime_nsec(), b.mtime_nsec());
         fs::write(source.join("late"), "").unwrap();
-        copy_up(&source, &target).unwrap();
+        copy_up(std::slice::from_ref(&source), &target).unwrap();
         assert!(!target.join("late").exists());
         assert_eq!(size(&source.join("dir")).unwrap(), 4);
     }
