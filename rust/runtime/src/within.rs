@@ -40,11 +40,11 @@ pub fn run(uid_map: &str, gid_map: &str, verb: &[OsString]) -> Result<i32, Start
                 Box::new(move || own(Path::new(&layer)))
             }
             (Some("copy-up"), [sources @ .., target]) if !sources.is_empty() => {
-            let sources = sources.iter().map(PathBuf::from).collect::<Vec<_>>();
-            let target = PathBuf::from(target);
-            Box::new(move || copy::copy_up(&sources, &target))
-        }
-        (Some("size"), [path]) => {
+                let sources = sources.iter().map(PathBuf::from).collect::<Vec<_>>();
+                let target = PathBuf::from(target);
+                Box::new(move || copy::copy_up(&sources, &target))
+            }
+            (Some("size"), [path]) => {
                 let path = path.clone();
                 Box::new(move || {
                     let bytes = copy::size(Path::new(&path))?;
@@ -52,7 +52,8 @@ pub fn run(uid_map: &str, gid_map: &str, verb: &[OsString]) -> Result<i32, Start
                 })
             }
             _ => {
-                let message = "within: expected remove PATH..., own LAYERDIR, copy-up SRC... DST or size PATH";
+                let message =
+                    "within: expected remove PATH..., own LAYERDIR, copy-up SRC... DST or size PATH";
                 return Err(StartError::new(Code::Spec, "read the arguments", message));
             }
         };
