@@ -157,10 +157,6 @@ class Engine:
                 except DuckweedError:
                     pass  # something else uses it by now: it stays, as a volume like any other
 
-    def copy_up(self, image: RunImage, place: Place, target: str, volume: str) -> None:
-        """Fills an empty volume with what the image has at `target`."""
-        raise NotImplementedError
-
     def info(self) -> dict[str, Any]:
         """What `docker info` would say, with this place's isolation, storage and notes."""
         from duckweed.containers import information
@@ -175,4 +171,7 @@ class Engine:
 
     def doctor(self) -> dict[str, Any]:
         """What this place allows, what it means and what could be changed: `host/doctor.py`'s report."""
-        raise NotImplementedError
+        from duckweed.host import doctor, probe
+
+        self.layout.ensure()
+        return doctor.report(probe.facts(self.root, fresh=True))

@@ -12,13 +12,13 @@ import os
 import time
 
 from duckweed.containers import inspect, spec
-from duckweed.containers.mount_points import is_empty_directory, layers_may_hold, resolve, wanted_mounts
+from duckweed.containers.mount_points import is_empty_directory, resolve, wanted_mounts
 from duckweed.containers.names import random_name
 from duckweed.containers.network import hosts_file, resolver_file
 from duckweed.containers.quantities import rfc3339
 from duckweed.errors import NameInUse, StoreError, UsageError
 from duckweed.oci.platform import Platform
-from duckweed.store import scratch
+from duckweed.store import scratch, within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ class Plan:
                 rootfs=spec.rootfs_of(self.rootfs_kind(), directory, self.image.lower),
                 uid_map=self.place.uid_map,
                 gid_map=self.place.gid_map,
+                namespaces=self.place.namespaces,
                 points=self.points,
                 auto_remove=self.auto_remove(),
                 ephemeral=ephemeral,
@@ -216,9 +217,15 @@ def refuse_taken(engine: Engine, name: str) -> None:
 
 
 def copy_up(plan: Plan) -> None:
-    """Fills empty volumes with what the image has at their mount points, as Docker does at create."""
+    """Fills empty volumes with what the image has at their mount points, as Docker does at create. Raises StoreError."""
+    if plan.image.is_host:
+        return
+    from duckweed.containers.image_tree import sources_of
+
     for point in plan.points:
-        if point["Type"] != "volume" or point.get("NoCopy") or plan.image.is_host:
+        if point["Type"] != "volume" or point.get("NoCopy") or not is_empty_directory(point["Source"]):
             continue
-        if is_empty_directory(point["Source"]) and layers_may_hold(plan.image.lower, point["Destination"]):
-            plan.engine.copy_up(plan.image, plan.place, point["Destination"], point["Source"])
+        sources = sources_of(plan.image.lower, point["Destination"])
+        if sources:
+            uid_map, gid_map = plan.place.map_texts()
+            within.run(uid_map, gid_map, "copy-up", *sources, point["Source"])

@@ -215,7 +215,8 @@ def summary(document: Mapping[str, Any], state: State) -> dict[str, Any]:
         "Names": [document["Name"] or "/" + document["Id"][:12]],
         "Image": document["Image"],
         "ImageID": document["ImageID"],
-        "Command": " ".join([document["Path"], *document["Args"]]),
+        # Docker's daemon quotes so, and no more: words with a blank, apostrophes or not.
+        "Command": " ".join([document["Path"], *(f"'{word}'" if " " in word else word for word in document["Args"])]),
         "Created": created // 1_000_000_000,
         "Ports": [],
         "Labels": config.get("Labels") or {},

@@ -89,27 +89,3 @@ def is_empty_directory(path: str) -> bool:
             return next(entries, None) is None
     except OSError:
         return False
-
-
-def layers_may_hold(lower: Iterable[str], target: str) -> bool:
-    """Whether the image may have something at `target`: a cheap look at each layer's tree that follows no link.
-
-    A link on the way means "maybe": what it leads to is for the runtime to find out, inside the root.
-    """
-    parts = target.strip("/").split("/")
-    for tree in lower:
-        path = tree
-        for part in parts:
-            path = f"{path}/{part}"
-            try:
-                mode = os.lstat(path).st_mode
-            except OSError:
-                break
-            if mode & 0o170000 == 0o120000:
-                return True
-            if mode & 0o170000 != 0o040000:
-                break
-        else:
-            if not is_empty_directory(path):
-                return True
-    return False

@@ -1,35 +1,41 @@
-"""What this place was found to allow, in the terms of a container: id maps, storage, notes.
+"""What this place was found to allow, in the terms of a container: id maps, namespaces, storage, notes.
 
 `host.choose` decides; this is its decision as `spec` and the store need it.
 """
 
 from __future__ import annotations
 
+from duckweed.store.layers import SINGLE, Flavour
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from duckweed.engine import Engine
-    from duckweed.store.layers import Flavour
+    from duckweed.host.choose import Choice
 
 
 class Place:
     """`uid_map`, `gid_map` in config.json's form; `idmap` "full" or "single"; `rootfs` "overlay" or "copy";
-    `flavour` of the layers; `notes`, what is degraded and why.
+    `namespaces` that can be had; `flavour` of the layers; `notes`, what is poorer and why.
     """
 
-    __slots__ = ("flavour", "gid_map", "idmap", "notes", "rootfs", "uid_map")
+    __slots__ = ("_maps", "flavour", "gid_map", "idmap", "isolation", "namespaces", "notes", "rootfs", "uid_map")
 
-    def __init__(
-        self, idmap: str, uid_map: Sequence[Any], gid_map: Sequence[Any], rootfs: str, flavour: Flavour, notes: Sequence[str]
-    ) -> None:
-        self.idmap = idmap
-        self.uid_map = [mapping(line) for line in uid_map]
-        self.gid_map = [mapping(line) for line in gid_map]
-        self.rootfs = rootfs
-        self.flavour = flavour
-        self.notes = list(notes)
+    def __init__(self, choice: Choice) -> None:
+        self.isolation = choice.isolation
+        self.idmap = choice.idmap
+        self.rootfs = choice.rootfs
+        self.namespaces = choice.namespaces
+        self.notes = list(choice.notes)
+        self.uid_map = [mapping(line) for line in choice.uid_map]
+        self.gid_map = [mapping(line) for line in choice.gid_map]
+        self._maps = (map_text(choice.uid_map), map_text(choice.gid_map))
+        self.flavour = Flavour(choice.flavour, *self._maps) if choice.idmap == "full" else SINGLE
+
+    def map_texts(self) -> tuple[str, str]:
+        """Both maps as the runtime's `--uid-map` and `--gid-map` take them."""
+        return self._maps
 
 
 def mapping(line: Sequence[int]) -> dict[str, int]:
@@ -44,8 +50,7 @@ def map_text(lines: Sequence[Sequence[int]]) -> str:
 
 def find(engine: Engine, isolation: str) -> Place:
     """What `host.choose` says of this place. Raises Unsupported when it allows no container."""
-    import os
+    from duckweed.host import choose, probe
 
-    from duckweed.store.layers import SINGLE
-
-    return Place("single", [(0, os.geteuid(), 1)], [(0, os.getegid(), 1)], "overlay", SINGLE, [])
+    engine.layout.ensure()
+    return Place(choose.decide(probe.facts(engine.root), isolation))

@@ -41,9 +41,6 @@ MASKED_PATHS = [
 ]
 READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 
-_NAMESPACES = ("user", "mount", "pid", "ipc", "uts", "cgroup")
-
-
 def process_args(config: Mapping[str, Any], options: Options) -> list[str]:
     """The words to execute: entrypoint and command, an own entrypoint hiding the image's command."""
     entrypoint, command = config.get("Entrypoint") or [], config.get("Cmd") or []
@@ -158,6 +155,7 @@ def compose(
     rootfs: Mapping[str, Any],
     uid_map: Sequence[Mapping[str, int]],
     gid_map: Sequence[Mapping[str, int]],
+    namespaces: Sequence[str],
     points: Sequence[Mapping[str, Any]] = (),
     auto_remove: Mapping[str, Sequence[str]] | None = None,
     ephemeral: bool = False,
@@ -176,10 +174,11 @@ def compose(
     }
     if options.ulimit:
         process["rlimits"] = [rlimit(limit) for limit in options.ulimit]
-    namespaces = [{"type": name} for name in _NAMESPACES]
-    if options.network != "host":
-        namespaces.append({"type": "network"})
-    linux: dict[str, Any] = {"namespaces": namespaces, "uidMappings": uid_map, "gidMappings": gid_map}
+    linux: dict[str, Any] = {
+        "namespaces": [{"type": name} for name in namespaces if name != "network" or options.network != "host"],
+        "uidMappings": uid_map,
+        "gidMappings": gid_map,
+    }
     if not options.privileged:
         linux["maskedPaths"] = MASKED_PATHS
         linux["readonlyPaths"] = READONLY_PATHS
