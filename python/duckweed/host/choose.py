@@ -27,8 +27,8 @@ _REQUIRED = ("userns", "uid_map", "mntns", "mount")
 
 class Choice:
     """`isolation`: "userns". `uid_map`, `gid_map`: lines `(container, host, size)`. `flavour`: of the layers
-    (contracts §1). `rootfs`: "overlay" or "copy". `namespaces`: those of config.json that can be had, `netns` and
-    `pidns` for short. `notes`: what is poorer here, one line each, without the `note: ` before it.
+    (contracts §1). `rootfs`: "overlay" or "copy". `namespaces`: those of config.json that can be had, `netns`
+    and `pidns` for short. `notes`: what is poorer here, one line each, without the `note: ` before it.
     """
 
     __slots__ = ("flavour", "gid_map", "idmap", "isolation", "namespaces", "notes", "rootfs", "uid_map")
@@ -55,8 +55,10 @@ class Choice:
 
 
 def decide(facts: Facts, isolation: str = "auto", *, idmap: str = "auto", rootfs: str = "auto") -> Choice:
-    """What containers get here. `isolation` is auto, userns or trap; `idmap` auto, full or single; `rootfs` auto,
-    overlay or copy. Raises Unsupported for what cannot be had, UsageError for other words.
+    """What containers get here.
+
+    `isolation` is auto, userns or trap; `idmap` auto, full or single; `rootfs` auto, overlay or copy. Raises
+    Unsupported for what cannot be had, UsageError for other words.
     """
     _check("--isolation", isolation, ("auto", "userns", "trap"))
     _check("idmap", idmap, ("auto", "full", "single"))
@@ -81,7 +83,7 @@ def _check(option: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def _no_userns(facts: Facts, name: str) -> Unsupported:
-    from duckweed.host.doctor import userns_finding
+    from duckweed.host.refusals import userns_finding
 
     finding = userns_finding(facts)
     # A required step beyond the namespace itself: nothing general is known, so the step is named.
@@ -127,7 +129,7 @@ def _first(ranges: list[list[int]]) -> tuple[int, int]:
 
 
 def mapped_flavour(uid_map: list[tuple[int, int, int]], gid_map: list[tuple[int, int, int]]) -> str:
-    """`mapped-<hash>`: the hash is over both maps as the helper takes them, as `store.layers.Flavour` has it."""
+    """`mapped-<hash>`: over both maps as the helper takes them, as `store.layers.Flavour` has it."""
     from hashlib import sha256
 
     text = ";".join(",".join("{}:{}:{}".format(*line) for line in lines) for lines in (uid_map, gid_map))

@@ -1,22 +1,21 @@
-"""The doctor: what was found here, what it means, what is used instead, and what an administrator could change.
+"""The doctor: what was found, what it means, what is used instead, what an administrator could change.
 
 `knowledge.py` holds the findings; here they are put to the facts and made into a report. A report is a plain
-dict that prints as JSON: `status` (0 everything works, 1 something is done in a poorer way, 2 no container can
-run), `findings` (each with a stable `code`), `facts` as the probe gave them, and `text` for people. Having
-less than everything is not a fault of the person, so nothing here is called an error.
+dict that prints as JSON: `status` (0 everything works, 1 something is done in a poorer way, 2 no container
+can run), `findings` (each with a stable `code`), `facts` as the probe gave them, and `text` for people.
+Having less than everything is not a fault of the person, so nothing here is called an error.
 """
 
 from __future__ import annotations
 
-from duckweed.host.knowledge import CANNOT, DEGRADED, INFORMATION, TESTS, Finding, userns_finding
+from duckweed.host.finding import CANNOT, DEGRADED, INFORMATION, Finding
+from duckweed.host.knowledge import TESTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from duckweed.host.facts import Facts
-
-__all__ = ["Finding", "findings", "render", "report", "userns_finding"]
 
 _WIDTH = 110
 _VERDICTS = (

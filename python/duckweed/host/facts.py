@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 PRETENDED = "pretended"
 
-_IN_USERNS = "cgroupns ipcns mntns mount netns newgidmap newuidmap overlay overlay_lowerdir_add pidns proc uid_map userns utsns"
+_IN_USERNS = (
+    "userns uid_map mntns pidns netns ipcns utsns cgroupns mount proc overlay overlay_lowerdir_add"
+    " newuidmap newgidmap"
+)
 
 # What each word takes away, and how it fails.
 PRETEND = {

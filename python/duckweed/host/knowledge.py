@@ -1,195 +1,33 @@
 """What refusals mean: the doctor's knowledge, one test a finding.
 
-Each test looks at the facts and returns a `Finding` or None. The codes are stable. The causes were gathered from
-kernels and containers measured by us and from the issue threads of many container tools: one errno has several
-causes, and which it is shows in what else is true (a seccomp filter, a sysctl, a chroot).
+Each test looks at the facts and returns a `Finding` or None. The codes are stable. The causes were gathered
+from kernels and containers measured by us and from the issue threads of many container tools. `refusals.py`
+has those of namespaces and ids; here are storage, limits, devices, network and tracing.
 """
 
 from __future__ import annotations
 
+from duckweed.host.finding import CANNOT, DEGRADED, INFORMATION, Finding, after_space
+from duckweed.host.refusals import limited_namespaces, masked_proc, subordinate_ids, userns_finding
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from duckweed.host.facts import Facts
 
-# Weights: nothing is lost; something is done in a poorer way; no container can run. Also the exit status.
-INFORMATION, DEGRADED, CANNOT = 0, 1, 2
-
 _NETWORK_FILE_SYSTEMS = frozenset(
-    ("nfs", "lustre", "gpfs", "fuse", "ceph", "cifs", "smb2", "9p", "fhgfs", "orangefs", "afs")
+    ["nfs", "lustre", "gpfs", "fuse", "ceph", "cifs", "smb2", "9p", "fhgfs", "orangefs", "afs"]
 )
 _LOW_SPACE_BYTES = 1 << 30
 _LOW_FILES = 20_000
 _USUAL_NOFILE = 65_536
-_TRAP = "nothing in this release; the trap isolation, which needs no user namespaces, is planned"
-
-
-class Finding:
-    """`found`, `means`, `instead`, `admin`: the four sentences (the last may be empty); `weight` as above."""
-
-    __slots__ = ("admin", "code", "found", "instead", "means", "weight")
-
-    def __init__(self, code: str, weight: int, found: str, means: str, instead: str, admin: str = "") -> None:
-        self.code = code
-        self.weight = weight
-        self.found = found
-        self.means = means
-        self.instead = instead
-        self.admin = admin
-
-    def document(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return {
-            name: getattr(self, name) for name in ("code", "weight", "found", "means", "instead", "admin")
-        }
-
-
-def _space(why: str) -> str:
-    return f" {why}" if why else ""
-
-
-def userns_finding(facts: Facts) -> Finding | None:
-    """Why user namespaces, or what is done in them, are refused; None when they work."""
-    for name in ("userns", "uid_map", "mntns", "mount"):
-        if not facts.ok(name):
-            break
-    else:
-        return None
-    code, means, admin = _userns_cause(facts, name)
-    step = facts.detail(name) or name
-    return Finding(code, CANNOT, f"{name}: {step} was refused{_space(facts.why(name))}", means, _TRAP, admin)
-
-
-def _userns_cause(facts: Facts, name: str) -> tuple[str, str, str]:
-    errno = facts.errno_name(name)
-    restricted = facts.setting("kernel.apparmor_restrict_unprivileged_userns") == "1"
-    if errno == "ENOSPC" and name == "userns":
-        limit = facts.setting("user.max_user_namespaces") or "?"
-        if limit != "0":
-            return (
-                "NS-SYSCTL",
-                "the limit of user namespaces is used up here or in a namespace above this one",
-                "",
-            )
-        means = "user namespaces are switched off here (`user.max_user_namespaces` is 0)"
-        return "NS-SYSCTL", means, "an administrator could set it: `sysctl -w user.max_user_namespaces=15000`"
-    if errno == "ENOSPC":
-        kind = {"mntns": "mnt", "mount": "mnt"}.get(name, "user")
-        means = f"the limit of namespaces of this kind is used up (`user.max_{kind}_namespaces`)"
-        return (
-            "NS-SUBLIMIT",
-            means,
-            f"an administrator could raise it: `sysctl -w user.max_{kind}_namespaces=15000`",
-        )
-    if errno == "EINVAL":
-        return (
-            "NS-EINVAL",
-            "this kernel was built or booted without user namespaces",
-            "an administrator could boot with user namespaces on",
-        )
-    if errno == "ENOSYS":
-        return "NS-EINVAL", "this kernel, or a sandbox that plays one, has no user namespaces", ""
-    if facts.setting("kernel.unprivileged_userns_clone") == "0":
-        means = "this kernel forbids user namespaces to users (`kernel.unprivileged_userns_clone` is 0)"
-        return (
-            "NS-CLONE",
-            means,
-            "an administrator could set it: `sysctl -w kernel.unprivileged_userns_clone=1`",
-        )
-    if restricted and (name != "userns" or facts.process.get("seccomp") != 2):
-        means = "AppArmor lets only listed programs use user namespaces (Ubuntu's default since 23.10)"
-        admin = (
-            "an administrator could add an AppArmor profile with `userns,` for the helper, or set "
-            "`sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`"
-        )
-        return "NS-APPARMOR", means, admin
-    if facts.process.get("seccomp") == 2 and name == "userns":
-        means = "this is a container whose seccomp profile blocks namespaces, as Docker's and Kubernetes' default does"
-        return (
-            "NS-SECCOMP",
-            means,
-            "whoever starts the outer container could give it a seccomp profile that allows `unshare` and `mount`",
-        )
-    if not facts.ok("not_chroot"):
-        return (
-            "NS-CHROOT",
-            "inside a chroot the kernel refuses user namespaces",
-            "use `pivot_root` or a mount namespace instead of the chroot",
-        )
-    return "NS-DENIED", "a security module or a sandbox refuses user namespaces", ""
-
-
-def _limited_namespaces(facts: Facts) -> Finding | None:
-    if not facts.ok("userns"):
-        return None
-    kinds = {"pidns": "pid", "netns": "net", "ipcns": "ipc", "utsns": "uts", "cgroupns": "cgroup"}
-    refused = [name for name in kinds if not facts.ok(name)]
-    if not refused:
-        return None
-    said = ", ".join(f"{name}{_space(facts.why(name))}" for name in refused)
-    settings = " ".join(f"user.max_{kinds[name]}_namespaces=15000" for name in refused)
-    means = "user namespaces work, these kinds are refused one by one: each has a limit of its own"
-    instead = "containers share these with this machine"
-    return Finding(
-        "NS-SUBLIMIT", DEGRADED, said, means, instead, f"an administrator could set: `sysctl -w {settings}`"
-    )
-
-
-def _masked_proc(facts: Facts) -> Finding | None:
-    if facts.ok("proc") or not facts.ok("pidns") or not facts.ok("mount"):
-        return None
-    means = "parts of /proc are hidden from this place, and the kernel then refuses a fresh one, which would show them"
-    instead = "containers see this machine's /proc and its processes"
-    admin = "whoever starts the outer container could leave /proc unmasked (Docker: `--security-opt systempaths=unconfined`)"
-    return Finding(
-        "PROC-MASK",
-        DEGRADED,
-        f"proc: {facts.detail('proc')} was refused{_space(facts.why('proc'))}",
-        means,
-        instead,
-        admin,
-    )
-
-
-def _ids(facts: Facts) -> Finding | None:
-    if facts.ok("newuidmap") and facts.ok("newgidmap") or not facts.ok("uid_map"):
-        return None
-    instead = "containers have one real id; other owners are kept in the image's index"
-    short = facts.document["subids"]["short"]
-    if short:
-        found = f"your subordinate range has {short} ids"
-        means = "an image needs 65536; a shorter range would fail in the middle of a layer, so it is not used"
-        return Finding(
-            "ID-SHORT",
-            INFORMATION,
-            found,
-            means,
-            instead,
-            "an administrator could widen it: `usermod --add-subuids START-END --add-subgids START-END`",
-        )
-    if not facts.ids("uid") or not facts.ids("gid"):
-        found, means = "no subordinate ids for this account", "they are not needed"
-        admin = "an administrator could give a range: `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER`"
-        return Finding("ID-RANGE", INFORMATION, found, means, instead, admin)
-    name = "newuidmap" if not facts.ok("newuidmap") else "newgidmap"
-    found = f"{name}: {facts.detail(name)}{_space(facts.errno_name(name))}"
-    means = "there is a range, but the setuid programs newuidmap and newgidmap are missing or refuse it"
-    return Finding(
-        "ID-RANGE",
-        INFORMATION,
-        found,
-        means,
-        instead,
-        "an administrator could install the package `uidmap` (or `shadow-utils`), with its setuid bits",
-    )
 
 
 def _overlay(facts: Facts) -> Finding | None:
     if facts.ok("overlay") or facts.ok("overlay_lowerdir_add") or not facts.ok("mount"):
         return None
-    found = f"overlay: {facts.detail('overlay')} was refused{_space(facts.why('overlay'))}"
+    found = f"overlay: {facts.detail('overlay')} was refused{after_space(facts.why('overlay'))}"
     means = "the kernel is older than 5.11, has no overlay, or refuses it on the store's file system"
     instead = "every container gets its own copy of the image: the first start is slower and takes space"
     return Finding(
@@ -229,7 +67,7 @@ def _xattrs(facts: Facts) -> Finding | None:
     return Finding(
         "XATTR",
         DEGRADED,
-        f"no extended attributes on the store{_space(facts.why('store_xattr'))}",
+        f"no extended attributes on the store{after_space(facts.why('store_xattr'))}",
         means,
         instead,
     )
@@ -242,7 +80,7 @@ def _noexec(facts: Facts) -> Finding | None:
     return Finding(
         "STORE-NOEXEC",
         CANNOT,
-        f"store: a program could not be started{_space(facts.why('store_exec'))}",
+        f"store: a program could not be started{after_space(facts.why('store_exec'))}",
         means,
         "nothing; set `DUCKWEED_ROOT` to a directory on a file system without noexec",
     )
@@ -251,7 +89,7 @@ def _noexec(facts: Facts) -> Finding | None:
 def _unwritable(facts: Facts) -> Finding | None:
     if facts.ok("store_write"):
         return None
-    found = f"store: {facts.detail('store_write')} was refused{_space(facts.why('store_write'))}"
+    found = f"store: {facts.detail('store_write')} was refused{after_space(facts.why('store_write'))}"
     return Finding(
         "STORE-WRITE",
         CANNOT,
@@ -283,10 +121,13 @@ def _space_left(facts: Facts) -> Finding | None:
 def _cgroup(facts: Facts) -> Finding | None:
     if facts.ok("cgroup"):
         return None
-    found = f"cgroup: {facts.detail('cgroup')}{_space(facts.errno_name('cgroup'))}"
-    means = "no cgroup is delegated to you, so the kernel enforces no limits of memory, processors or processes for you"
+    found = f"cgroup: {facts.detail('cgroup')}{after_space(facts.errno_name('cgroup'))}"
+    means = "no cgroup is delegated to you, so the kernel enforces no limits of memory or processes"
     instead = "containers run without such limits, and asking for one says so"
-    admin = "log in through systemd with cgroup v2 (`systemd-run --user --scope -p Delegate=yes`), or ask for delegation of the memory and pids controllers"
+    admin = (
+        "log in through systemd with cgroup v2 (`systemd-run --user --scope -p Delegate=yes`), or ask for"
+        " delegation of the memory and pids controllers"
+    )
     return Finding("CG-NONE", INFORMATION, found, means, instead, admin)
 
 
@@ -324,7 +165,7 @@ def _open_files(facts: Facts) -> Finding | None:
 def _tun(facts: Facts) -> Finding | None:
     if facts.ok("tun"):
         return None
-    found = f"no tun device{_space(facts.why('tun'))}"
+    found = f"no tun device{after_space(facts.why('tun'))}"
     return Finding(
         "NET-TUN",
         INFORMATION,
@@ -339,7 +180,8 @@ def _ping(facts: Facts) -> Finding | None:
     if facts.ok("ping"):
         return None
     group_range = facts.setting("net.ipv4.ping_group_range") or "?"
-    found = f"ping is not allowed to users{_space(facts.why('ping'))}; `net.ipv4.ping_group_range` is {group_range}"
+    why = after_space(facts.why("ping"))
+    found = f"ping is not allowed to users{why}; `net.ipv4.ping_group_range` is {group_range}"
     return Finding(
         "NET-PING",
         INFORMATION,
@@ -372,7 +214,7 @@ def _fuse(facts: Facts) -> Finding | None:
     return Finding(
         "DEV-FUSE",
         INFORMATION,
-        f"no FUSE device{_space(facts.why('fuse'))}",
+        f"no FUSE device{after_space(facts.why('fuse'))}",
         "it is not needed",
         "nothing has to be",
     )
@@ -381,7 +223,7 @@ def _fuse(facts: Facts) -> Finding | None:
 def _whiteouts(facts: Facts) -> Finding | None:
     if facts.ok("store_whiteout") or not facts.ok("store_write"):
         return None
-    found = f"0:0 device nodes cannot be made in the store{_space(facts.why('store_whiteout'))}"
+    found = f"0:0 device nodes cannot be made in the store{after_space(facts.why('store_whiteout'))}"
     return Finding(
         "DEV-MKNOD",
         DEGRADED,
@@ -416,7 +258,7 @@ def _tracing(facts: Facts) -> Finding | None:
     return Finding(
         "PT-DENIED",
         INFORMATION,
-        f"ptrace is refused{_space(facts.why('ptrace'))}",
+        f"ptrace is refused{after_space(facts.why('ptrace'))}",
         "a seccomp profile or a security module forbids it",
         "nothing changes for user namespaces",
     )
@@ -429,7 +271,7 @@ def _notification(facts: Facts) -> Finding | None:
     return Finding(
         "NO-NOTIF",
         INFORMATION,
-        f"seccomp notification is incomplete{_space(facts.why(name))}",
+        f"seccomp notification is incomplete{after_space(facts.why(name))}",
         "the kernel is older than 5.14, or another program listens already",
         "nothing changes for user namespaces",
     )
@@ -438,7 +280,9 @@ def _notification(facts: Facts) -> Finding | None:
 def _no_engine(facts: Facts) -> Finding | None:
     if any(facts.ok(name) for name in ("userns", "seccomp_notify", "ptrace")):
         return None
-    said = ", ".join(f"{name}{_space(facts.why(name))}" for name in ("userns", "seccomp_notify", "ptrace"))
+    said = ", ".join(
+        f"{name}{after_space(facts.why(name))}" for name in ("userns", "seccomp_notify", "ptrace")
+    )
     return Finding(
         "NO-ENGINE",
         CANNOT,
@@ -454,7 +298,7 @@ def _landlock(facts: Facts) -> Finding | None:
     return Finding(
         "NO-LANDLOCK",
         INFORMATION,
-        f"no Landlock{_space(facts.why('landlock'))}",
+        f"no Landlock{after_space(facts.why('landlock'))}",
         "an extra wall is missing",
         "namespaces and seccomp hold containers without it",
     )
@@ -477,14 +321,14 @@ TESTS: tuple[Callable[[Facts], Finding | None], ...] = (
     _no_engine,
     _unwritable,
     _noexec,
-    _limited_namespaces,
-    _masked_proc,
+    limited_namespaces,
+    masked_proc,
     _overlay,
     _whiteouts,
     _xattrs,
     _space_left,
     _file_system,
-    _ids,
+    subordinate_ids,
     _cgroup,
     _cgroup_controllers,
     _open_files,

@@ -3,9 +3,10 @@
 The probe tries some thirty things in forked children (`rust/runtime/src/probe`), which takes tens of
 milliseconds: too long for every command, so its answer is kept in the store, one file per boot and *place*.
 The same store can be seen from different places during one boot (from a host and from a pod on it, with and
-without a tracer), so the key holds what tells them apart: the helper, the namespaces, the privileges, the root
-directory, the sysctls an administrator may have just changed, and the files that hold subordinate ids. The
-key is also written into the document and compared, so that a clash of its checksum costs a probe and no more.
+without a tracer), so the key holds what tells them apart: the helper, the namespaces, the privileges, the
+root directory, the sysctls an administrator may have just changed, and the files that hold subordinate ids.
+The key is also written into the document and compared, so that a clash of its checksum costs a probe and no
+more.
 """
 
 from __future__ import annotations

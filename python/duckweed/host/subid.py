@@ -1,12 +1,12 @@
 """Subordinate ids: which ranges this account may map, from whoever knows.
 
-The ranges of an account may live in /etc/subuid and /etc/subgid or in a directory service (SSSD, FreeIPA), and
-only libsubid knows which: it reads the `subid:` line of nsswitch.conf and loads the plugin. A static helper
-cannot, so this is asked here, through cffi, when the library is there; then the program `getsubids` of the same
-package, then the two files. It is asked only when the probe's cache is cold.
+The ranges of an account may live in /etc/subuid and /etc/subgid or in a directory service (SSSD, FreeIPA),
+and only libsubid knows which: it reads the `subid:` line of nsswitch.conf and loads the plugin. A static
+helper cannot, so this is asked here, through cffi, when the library is there; then the program `getsubids` of
+the same package, then the two files. It is asked only when the probe's cache is cold.
 
-libsubid changed its function names between ABI 3 (`get_subuid_ranges`) and ABI 4 (`subid_get_uid_ranges`), not
-their shape. It has no function of its own to free the result: that is free(3)'s.
+libsubid changed its function names between ABI 3 (`get_subuid_ranges`) and ABI 4 (`subid_get_uid_ranges`),
+not their shape. It has no function of its own to free the result: that is free(3)'s.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class Range:
 
 
 class Found:
-    """`uids`, `gids`: the usable ranges, longest first; `short`: the size of the longest one when all are shorter
-    than 65536; `source`: who said so.
+    """`uids`, `gids`: the usable ranges, longest first; `short`: the size of the longest one when all are
+    shorter than 65536; `source`: who said so.
     """
 
     __slots__ = ("gids", "short", "source", "uids")
@@ -112,7 +112,7 @@ def account(uid: int) -> str:
 
 
 def read_file(path: str, name: str, uid: int) -> list[Range]:
-    """The lines `owner:start:count` of an account, by name and by number (subuid(5)); bad lines are skipped."""
+    """The lines `owner:start:count` of an account, by name and by number (subuid(5)); skips bad ones."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             lines = file.read().splitlines()
@@ -161,7 +161,7 @@ def _program(name: str, options: tuple[str, ...]) -> list[Range]:
 def load() -> Library | None:
     """libsubid in the newest version present; None without it or without cffi."""
     try:
-        import cffi
+        import cffi  # type: ignore[import-untyped, unused-ignore]
     except ImportError:
         return None
     ffi = cffi.FFI()
