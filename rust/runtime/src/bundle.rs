@@ -12,6 +12,8 @@ pub struct Bundle {
     pub spec: Spec,
     /// Our part; all defaults in a plain OCI bundle.
     pub block: Block,
+    /// This process is in the container's user namespace already: none is made, no ids are mapped.
+    pub joined: bool,
     dir: PathBuf,
 }
 
@@ -39,7 +41,7 @@ impl Bundle {
             Some(json) => serde_json::from_str(json).map_err(wrong)?,
             None => Block::default(),
         };
-        Ok(Bundle { spec, block, dir: dir.to_owned() })
+        Ok(Bundle { spec, block, joined: false, dir: dir.to_owned() })
     }
 
     /// The bundle's directory.

@@ -6,11 +6,12 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::{OsStr, OsString};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use duckweed_runtime::client::{self, DetachKeys, Manners, Reach};
-use duckweed_runtime::message::Exec;
+use duckweed_runtime::message::{packet, Exec};
 use duckweed_runtime::supervise;
 use duckweed_runtime::userns;
 
@@ -43,6 +44,7 @@ fn run(verb: &str, words: Vec<OsString>) -> Result<i32, Mistake> {
         "attach" => attach(words),
         "exec" => exec(words),
         "probe" => probe(words),
+        "userns" => share_userns(words),
         "within" => within(words),
         "features" => features(),
         "--version" => version(),
@@ -51,15 +53,29 @@ fn run(verb: &str, words: Vec<OsString>) -> Result<i32, Mistake> {
 }
 
 fn supervise(words: Vec<OsString>) -> Result<i32, Mistake> {
-    let mut given = Given::read(words, &["container", "channel"], &["daemonize", "inherit"])?;
+    let mut given = Given::read(words, &["container", "channel", "userns"], &["daemonize", "inherit"])?;
     let options = supervise::Options {
         container: given.path("container")?,
         channel: given.channel()?,
         daemonize: given.switch("daemonize"),
         inherit: given.switch("inherit"),
+        userns: given.descriptor("userns")?,
     };
     // What went wrong was said on the channel; stderr may be the container's caller's.
     Ok(supervise::main(options).unwrap_or_else(|error| error.exit_code))
+}
+
+/// Makes a user namespace and sends the descriptor that keeps it over the channel.
+fn share_userns(words: Vec<OsString>) -> Result<i32, Mistake> {
+    let mut given = Given::read(words, &["uid-map", "gid-map", "channel"], &[])?;
+    let channel = given.channel()?;
+    let mut map = |name| given.value(name).ok_or_else(|| format!("--{name} is missing"));
+    let (uids, gids) = (map("uid-map")?, map("gid-map")?);
+    let namespace = userns::make(&uids.to_string_lossy(), &gids.to_string_lossy())
+        .map_err(|error| Mistake(error.message, error.exit_code))?;
+    packet::send(channel.as_fd(), b'J', b"{\"ok\":true}", &[namespace.as_fd()])
+        .map_err(|error| format!("answer on the channel: {error}"))?;
+    Ok(0)
 }
 
 /// Its options are read where its facts are found.
@@ -183,9 +199,15 @@ impl Given {
     }
 
     fn channel(&mut self) -> Result<std::os::fd::OwnedFd, String> {
-        let number = self.value("channel").ok_or("--channel is missing")?;
-        let number = number.to_str().and_then(|text| text.parse().ok()).ok_or("--channel needs a number")?;
-        duckweed_sys::fd::adopt(number).map_err(|error| format!("--channel {number}: {error}"))
+        self.descriptor("channel")?.ok_or_else(|| "--channel is missing".into())
+    }
+
+    /// An inherited descriptor, given by number.
+    fn descriptor(&mut self, name: &str) -> Result<Option<std::os::fd::OwnedFd>, String> {
+        let Some(number) = self.value(name) else { return Ok(None) };
+        let number = number.to_str().and_then(|text| text.parse().ok());
+        let number = number.ok_or_else(|| format!("--{name} needs a number"))?;
+        duckweed_sys::fd::adopt(number).map(Some).map_err(|error| format!("--{name} {number}: {error}"))
     }
 
     fn manners(&mut self) -> Result<Manners, String> {

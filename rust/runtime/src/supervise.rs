@@ -65,6 +65,8 @@ pub struct Options {
     pub daemonize: bool,
     /// The container has our descriptors 0, 1 and 2.
     pub inherit: bool,
+    /// A user namespace to share instead of making one.
+    pub userns: Option<OwnedFd>,
 }
 
 /// Supervises a container from its start to its end; the answer is its exit code.
@@ -140,12 +142,18 @@ impl Failure {
 }
 
 fn start(place: &Place, options: Options) -> Result<Supervisor, Failure> {
-    let bundle = Bundle::load(&place.container)?;
+    let mut bundle = Bundle::load(&place.container)?;
     let terms = Terms::of(&bundle);
     let lock = match lock(place) {
         Ok(lock) => lock,
         Err(error) => return Err(Failure { error, bundle: None, foreign: true }),
     };
+    if let Some(namespace) = &options.userns {
+        if let Err(error) = userns::join(namespace.as_fd()) {
+            return Err(Failure { error, bundle: Some(Box::new((bundle, terms))), foreign: false });
+        }
+        bundle.joined = true;
+    }
     match start_locked(place, options, &bundle, &terms, lock) {
         Ok((supervisor, keep)) => Ok(Supervisor { bundle: keep.then_some(bundle), ..supervisor }),
         Err(error) => Err(Failure { error, bundle: Some(Box::new((bundle, terms))), foreign: false }),

@@ -65,8 +65,8 @@ fn prepare(plan: &Plan<'_>, socket: &OwnedFd) -> Result<(Identity, Vec<String>),
         // Lowering it needs privilege on the host: not worth a container.
         let _ = std::fs::write("/proc/self/oom_score_adj", adjustment.to_string());
     }
-    let mut ids = Ids { maps: plan.maps.as_ref(), socket, are_written: false };
-    if plan.maps.as_ref().is_some_and(Maps::is_single) {
+    let mut ids = Ids { maps: plan.maps.as_ref(), socket, are_written: false, joined: bundle.joined };
+    if bundle.joined || plan.maps.as_ref().is_some_and(Maps::is_single) {
         ids.settle()?;
     }
     let place = Place {
@@ -104,13 +104,17 @@ struct Ids<'a> {
     maps: Option<&'a Maps>,
     socket: &'a OwnedFd,
     are_written: bool,
+    /// They were mapped before we were forked.
+    joined: bool,
 }
 
 impl Ids<'_> {
     fn settle(&mut self) -> Result<(), StartError> {
         let Some(maps) = self.maps.filter(|_| !self.are_written) else { return Ok(()) };
         self.are_written = true;
-        if maps.is_single() {
+        if self.joined {
+            // Nothing to write.
+        } else if maps.is_single() {
             maps.write_own()?;
         } else {
             let mut byte = [0];

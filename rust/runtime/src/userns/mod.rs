@@ -39,7 +39,7 @@ mod tree;
 pub mod user;
 
 pub use enter::exec;
-pub use namespace::remove_trees;
+pub use namespace::{join, make, remove_trees};
 pub(crate) use {namespace::inside, tree::remove};
 
 use std::mem::MaybeUninit;
@@ -128,7 +128,9 @@ pub fn start(bundle: &Bundle, io: Io) -> Result<Started, StartError> {
             drop(theirs);
             drop(plan.io);
             let maps = match &plan.maps {
-                Some(maps) if !maps.is_single() => maps.write_by_helpers(pid).and_then(|()| go(&ours)),
+                Some(maps) if !maps.is_single() && !bundle.joined => {
+                    maps.write_by_helpers(pid).and_then(|()| go(&ours))
+                }
                 _ => Ok(()),
             };
             finish(pid, pidfd, &ours, maps)

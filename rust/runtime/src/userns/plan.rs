@@ -19,7 +19,7 @@ pub(super) struct Plan<'a> {
     pub bundle: &'a Bundle,
     pub io: Io,
     pub namespaces: Namespaces,
-    /// `None` without a new user namespace.
+    /// `None` without a user namespace of our own or joined.
     pub maps: Option<Maps>,
     pub capabilities: CapabilityMasks,
     pub filter: Option<Filter>,
@@ -41,12 +41,15 @@ impl<'a> Plan<'a> {
                 "no command: `process.args` is empty",
             ));
         }
-        let namespaces = Namespaces::new(&bundle.spec.linux.namespaces)?;
+        let mut namespaces = Namespaces::new(&bundle.spec.linux.namespaces)?;
         let capabilities = CapabilityMasks::new(bundle.spec.process.capabilities.as_ref());
         let maps = match namespaces.has(clone::NEWUSER) {
             true => Some(Maps::new(&bundle.spec.linux.uid_mappings, &bundle.spec.linux.gid_mappings)?),
             false => None,
         };
+        if bundle.joined {
+            namespaces.flags &= !clone::NEWUSER;
+        }
         let filter = Filter::new(bundle, capabilities.effective)?;
         Ok(Plan { bundle, io, namespaces, maps, capabilities, filter })
     }
