@@ -24,7 +24,7 @@ def name(duckweed: Run) -> Iterator[str]:
 
 @pytest.fixture
 def start(duckweed: Run, busybox: str) -> Iterator[Start]:
-    """`start("sleep", "100")` runs that detached in busybox and returns its name; `flags` precede the image."""
+    """`start("sleep", "100")` runs that detached in busybox and returns its name; `flags` go before it."""
     names: list[str] = []
 
     def run(*words: str, flags: tuple[str, ...] = ()) -> str:

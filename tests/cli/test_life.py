@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def test_rm_f_forgives_a_missing_one(duckweed: Run) -> None:
 
 def test_attach_joins_the_output(root: Path, duckweed: Run, start: Start) -> None:
     name = start("sh", "-c", "while [ ! -e /go ]; do sleep 0.05; done; echo seen; exit 8")
-    env = {"DUCKWEED_ROOT": str(root), "PATH": "/usr/bin:/bin", "HOME": "/"}
+    env = {**os.environ, "DUCKWEED_ROOT": str(root)}
     joined = subprocess.Popen([*command(), "attach", name], stdout=subprocess.PIPE, text=True, env=env)
     duckweed("exec", name, "sh", "-c", "sleep 0.5; touch /go", check=True)
     assert joined.communicate(timeout=20)[0] == "seen\n"

@@ -36,7 +36,7 @@ def test_flags_after_the_image_belong_to_the_command(duckweed: Run, busybox: str
     [
         (["no-such-command"], 127, "no-such-command"),
         (["/etc/passwd"], 126, "/etc/passwd"),
-        (["sh", "-c", "kill -9 $$"], 137, ""),
+        (["sh", "-c", "sh -c 'kill -9 $$'; exit $?"], 137, ""),
     ],
 )
 def test_exit_codes_say_who_failed(
@@ -51,7 +51,7 @@ def test_exit_codes_say_who_failed(
 def test_an_unknown_image_is_125_with_dockers_words(duckweed: Run) -> None:
     done = duckweed("run", "--rm", "no-such-image:1", "true")
     assert done.returncode == 125
-    assert "No such image: no-such-image:1" in done.stderr
+    assert "Unable to find image 'no-such-image:1' locally" in done.stderr
 
 
 def test_d_prints_the_id_and_returns(duckweed: Run, busybox: str, name: str) -> None:

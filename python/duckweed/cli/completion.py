@@ -15,8 +15,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from duckweed.cli import tree
-from duckweed.cli.parse import BOOL, Call, Flag, Verb, verb
-from duckweed.errors import UsageError
+from duckweed.cli.parse import BOOL, Call, Flag, Refused, Verb, verb
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -161,10 +160,10 @@ def completion(call: Call) -> int:
     """
     shell = call.arguments[0]
     if shell not in _SHELLS:
-        raise UsageError(f"no completion for `{shell}`", "it is one of `bash`, `zsh`, `fish`", exit_code=1)
+        raise Refused(f"no completion for `{shell}`", "it is one of `bash`, `zsh`, `fish`")
     found = get_completion_class(shell)
     if found is None:
-        raise UsageError(f"this release of click has no completion for `{shell}`", exit_code=1)
+        raise Refused(f"this release of click has no completion for `{shell}`")
     script = found(root_group(), {}, "duckweed", _VARIABLE)
     # `source_template` itself, for `source()` of bash starts a bash to look at its version.
     sys.stdout.write(script.source_template % script.source_vars())

@@ -11,7 +11,7 @@ import os
 import sys
 
 from duckweed.cli.container_flags import CREATE_FLAGS, REFUSED_FLAGS, RUN_FLAGS, engine_options
-from duckweed.cli.parse import BOOL, STRING, Call, Flag, verb
+from duckweed.cli.parse import BOOL, STRING, Call, Flag, Refused, verb
 from duckweed.errors import DuckweedError, UsageError
 
 TYPE_CHECKING = False
@@ -41,7 +41,7 @@ def run(call: Call) -> int:
     attach = [stream.lower() for stream in call.get("attach", ())]
     detach = call.get("detach", False)
     if detach and attach:
-        raise UsageError("conflicting options: cannot specify both --attach and --detach", exit_code=1)
+        raise Refused("conflicting options: cannot specify both --attach and --detach")
     stdin = call.get("interactive", False) and not detach and (not attach or "stdin" in attach)
     require_terminal(stdin and call.get("tty", False))
     container = _create(call)
@@ -132,7 +132,7 @@ def start(call: Call) -> int:
 
         return each(call.arguments, start_one)
     if len(call.arguments) > 1:
-        raise UsageError("you cannot start and attach multiple containers at once", exit_code=1)
+        raise Refused("you cannot start and attach multiple containers at once")
     container = call.engine.containers.get(call.arguments[0])
     if container.status == "running":
         _attach_running(container, call, stdin=call.get("interactive", False))
@@ -173,14 +173,7 @@ def _config(container: Container, name: str) -> bool:
 def require_terminal(wanted: bool) -> None:
     """A terminal in the container with stdin attached needs one here; the words are Docker's."""
     if wanted and not os.isatty(0):
-        raise BadInput("the input device is not a TTY", "leave out `-t`, or run it from a terminal")
-
-
-class BadInput(DuckweedError):
-    """stdin is not what the flags ask for."""
-
-    code = "not-a-terminal"
-    exit_code = 1
+        raise Refused("the input device is not a TTY", "leave out `-t`, or run it from a terminal")
 
 
 def _window(call: Call, tty: bool = False) -> dict[str, int]:

@@ -196,7 +196,7 @@ def top(call: Call) -> int:
 def port(call: Call) -> int:
     """Show the published ports of a container"""
     name, *wanted = call.arguments
-    published = call.engine.containers.get(name).port(*wanted)
+    published = call.engine.containers.get(name).port()
     if not wanted:
         lines = [
             f"{private} -> {_address(at)}\n"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from duckweed.cli.parse import BadUsage
+from duckweed.cli.parse import BadUsage, Refused
 from duckweed.errors import DuckweedError, StartError
 
 TYPE_CHECKING = False
@@ -30,7 +30,7 @@ def report(error: BaseException, verb: Verb | None = None) -> int:
         return _report_usage(error)
     if isinstance(error, DuckweedError):
         say(f"duckweed: {error.message}", error.hint)
-        keep = isinstance(error, StartError) or verb is None or not verb.failure_code
+        keep = isinstance(error, (StartError, Refused)) or verb is None or not verb.failure_code
         return error.exit_code if keep else verb.failure_code  # type: ignore[union-attr]
     if isinstance(error, KeyboardInterrupt):
         return _INTERRUPTED

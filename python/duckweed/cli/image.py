@@ -5,16 +5,16 @@ from __future__ import annotations
 import sys
 
 from duckweed.cli.failure import each
-from duckweed.cli.parse import BOOL, FILTER, LIST, STRING, Call, Flag, filters_of, verb
+from duckweed.cli.parse import BOOL, FILTER, LIST, STRING, Call, Flag, Refused, filters_of, verb
 from duckweed.cli.prompt import is_confirmed
 from duckweed.cli.units import human_size
-from duckweed.errors import DuckweedError, UsageError
+from duckweed.errors import DuckweedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from duckweed.engine import Image
+    from duckweed.store.image import Image
 
 
 @verb(
@@ -33,9 +33,7 @@ def load(call: Call) -> int:
     """
     source = call.get("input", "-")
     if source == "-" and sys.stdin.isatty():
-        raise UsageError(
-            "requested load from stdin, but stdin is empty", "name a file with `-i FILE`", exit_code=1
-        )
+        raise Refused("requested load from stdin, but stdin is empty", "name a file with `-i FILE`")
     for image in call.engine.images.load(source, quiet=call.get("quiet", False)):
         sys.stdout.write("".join(f"{line}\n" for line in _loaded(image)))
     return 0

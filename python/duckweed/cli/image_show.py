@@ -77,13 +77,16 @@ def images(call: Call) -> int:
         filters=filters_of(call) or None,
         reference=call.arguments[0] if call.arguments else None,
     )
+    patterns = [*call.arguments, *filters_of(call).get("reference", ())]
     full = call.get("no_trunc", False)
     template = call.get("format", "")
     digests = call.get("digests", False)
     rows = [
         row
         for image in found
-        for row in image_rows(image.attrs, full=full, digests=digests or ".Digest" in template)
+        for row in named_like(
+            patterns, image_rows(image.attrs, full=full, digests=digests or ".Digest" in template)
+        )
     ]
     if call.get("quiet") and not template:
         sys.stdout.write("".join(f"{row['ID']}\n" for row in rows))
@@ -110,6 +113,25 @@ def _show(
     from duckweed.cli.format import Listing, show_rows
 
     show_rows(Listing(headers, columns, raw), rows, template)
+
+
+def named_like(patterns: list[str], rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of an image that was found by name, the names that match; all of them if none reads like the pattern.
+
+    An image with two tags matches by one of them, and Docker then shows that one only.
+    """
+    every = list(rows)
+    if not patterns:
+        return every
+    from fnmatch import fnmatchcase
+
+    matching = [
+        row
+        for row in every
+        for name in [row["Repository"]]
+        if any(fnmatchcase(name, text) or fnmatchcase(f"{name}:{row['Tag']}", text) for text in patterns)
+    ]
+    return matching or every
 
 
 def image_rows(

@@ -10,8 +10,8 @@ import sys
 
 from duckweed.cli import format
 from duckweed.cli.failure import say
-from duckweed.cli.parse import BOOL, STRING, Call, Flag, verb
-from duckweed.errors import NotFound, UsageError
+from duckweed.cli.parse import BOOL, STRING, Call, Flag, Refused, verb
+from duckweed.errors import NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,9 +34,8 @@ def inspect(call: Call) -> int:
     """Show all that is known of containers, images and volumes"""
     kind = call.get("type", "")
     if kind and kind not in _TYPES:
-        raise UsageError(
+        raise Refused(
             f'unknown type: "{kind}": must be one of ' + ", ".join(f'"{name}"' for name in _TYPES),
-            exit_code=1,
         )
     return _inspect(call, (kind,) if kind else _TYPES)
 

@@ -10,7 +10,7 @@ shows the same tables to click.
 
 from __future__ import annotations
 
-from duckweed.errors import UsageError
+from duckweed.errors import DuckweedError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -143,6 +143,12 @@ class BadUsage(UsageError):
     def __init__(self, message: str, verb: Verb | None = None, *, exit_code: int = 125) -> None:
         super().__init__(message, exit_code=exit_code)
         self.verb = verb
+
+
+class Refused(DuckweedError):
+    """The client says no before the engine is asked: exit code 1 whatever the verb, as in Docker's client."""
+
+    code = "refused"
 
 
 def parse(verb: Verb, words: Sequence[str]) -> Call:

@@ -6,10 +6,9 @@ import sys
 
 from duckweed.cli import render
 from duckweed.cli.failure import each
-from duckweed.cli.parse import BOOL, FILTER, LIST, MAP, STRING, Call, Flag, filters_of, verb
+from duckweed.cli.parse import BOOL, FILTER, LIST, MAP, STRING, Call, Flag, Refused, filters_of, verb
 from duckweed.cli.prompt import is_confirmed
 from duckweed.cli.units import human_size
-from duckweed.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,9 +49,8 @@ def create(call: Call) -> int:
     name = call.get("name")
     if call.arguments:
         if name:
-            raise UsageError(
+            raise Refused(
                 "conflicting options: the volume is named by --name and by an argument",
-                exit_code=1,
             )
         name = call.arguments[0]
     volume = call.engine.volumes.create(
