@@ -71,7 +71,13 @@ def read_log(
                 continue
             if moment is not None and before is not None and moment > before:
                 return
-        yield stream, (f"{time} {text}" if timestamps else text).encode("utf-8", "surrogateescape")
+        yield stream, (f"{_fixed(time)} {text}" if timestamps else text).encode("utf-8", "surrogateescape")
+
+
+def _fixed(time: str) -> str:
+    """A logged time with nine digits of a second, as `docker logs -t` shows it: its lines begin in one column."""
+    seconds, _, fraction = time[:-1].partition(".")
+    return f"{seconds}.{fraction:0<9}Z" if time.endswith("Z") else time
 
 
 def _decode(line: bytes) -> tuple[str, str, str] | None:
