@@ -41,8 +41,9 @@ def run_inherit(
     stdin: bytes | None = None,
     capture: bool = True,
     timeout_s: float | None = None,
+    fds: Sequence[tuple[int, int]] = (),
 ) -> RunResult:
-    """Runs `supervise --inherit` to its end. Raises OSError when the helper cannot be started."""
+    """Runs `supervise --inherit` to its end; `fds` are more (source, target) for it. Raises OSError when the helper cannot be started."""
 
 def channel() -> tuple[int, int]:
     """A SEQPACKET pair; the caller owns both numbers."""

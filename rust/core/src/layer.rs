@@ -7,7 +7,6 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{mpsc, Arc};
-use std::time::Duration;
 
 use duckweed_layer::{
     archive_index as index_of, decompress as unpack, digest_file as digest_of, extract_layer as extract,
@@ -16,12 +15,10 @@ use duckweed_layer::{
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::process::borrow;
+use crate::process::{borrow, SIGNAL_CHECK};
 
 pyo3::import_exception!(duckweed.errors, BadImage);
 pyo3::import_exception!(duckweed.errors, StoreError);
-
-const SIGNAL_CHECK: Duration = Duration::from_millis(100);
 
 /// What one layer was found to be.
 #[pyclass(frozen, get_all, module = "duckweed._core")]
@@ -132,9 +129,12 @@ pub fn extract_layer(
     })
 }
 
+/// A member as Python sees it: name, kind, size, offset, link.
+type Listed = (String, &'static str, u64, u64, String);
+
 /// Lists the members of an outer tar; see `_core.pyi`.
 #[pyfunction]
-pub fn archive_index(py: Python<'_>, fd: i32) -> PyResult<Vec<(String, &'static str, u64, u64, String)>> {
+pub fn archive_index(py: Python<'_>, fd: i32) -> PyResult<Vec<Listed>> {
     let file = borrow(fd)?;
     let members =
         py.detach(|| index_of(file)).map_err(|error| BadImage::new_err(format!("bad tar: {error}")))?;

@@ -17,7 +17,7 @@ use rustix::process::{waitpid, Pid, WaitOptions};
 use crate::message;
 
 /// How often a wait comes back to Python so that Ctrl-C works.
-const SIGNAL_CHECK: Duration = Duration::from_millis(100);
+pub const SIGNAL_CHECK: Duration = Duration::from_millis(100);
 const CHUNK: usize = 64 * 1024;
 
 fn c_strings(words: Vec<std::ffi::OsString>) -> PyResult<Vec<CString>> {
@@ -70,11 +70,12 @@ pub struct RunResult {
 
 /// Runs `argv` (a `supervise --inherit`) with its channel as descriptor `channel_fd` and waits for its end.
 ///
-/// `stdin` is bytes to feed, or None for /dev/null; with `capture` stdout and stderr are collected, else they are the caller's.
+/// `fds` are more descriptors for it, `(source, target)`. `stdin` is bytes to feed, or None for /dev/null; with `capture` stdout and stderr are collected, else they are the caller's.
 /// After `timeout_s` seconds the container is killed. Raises OSError when the runtime cannot be started, and whatever a signal handler raises
 /// (the container is killed first).
 #[pyfunction]
-#[pyo3(signature = (argv, *, channel_fd=3, stdin=None, capture=true, timeout_s=None))]
+#[pyo3(signature = (argv, *, channel_fd=3, stdin=None, capture=true, timeout_s=None, fds=Vec::new()))]
+#[allow(clippy::too_many_arguments)]
 pub fn run_inherit(
     py: Python<'_>,
     argv: Vec<std::ffi::OsString>,
@@ -82,8 +83,13 @@ pub fn run_inherit(
     stdin: Option<Vec<u8>>,
     capture: bool,
     timeout_s: Option<f64>,
+    fds: Vec<(i32, i32)>,
 ) -> PyResult<RunResult> {
     let argv = c_strings(argv)?;
+    let passed = fds
+        .into_iter()
+        .map(|(source, target)| Ok((borrow(source)?, target)))
+        .collect::<PyResult<Vec<_>>>()?;
     let env = environment()?;
     let deadline = match timeout_s {
         None => None,
@@ -96,7 +102,7 @@ pub fn run_inherit(
             ))
         }
     };
-    let mut run = py.detach(|| Run::start(&argv, &env, channel_fd, stdin, capture))?;
+    let mut run = py.detach(|| Run::start(&argv, &env, channel_fd, &passed, stdin, capture))?;
     run.deadline = deadline;
     let mut raised = None;
     while py.detach(|| run.step())? {
@@ -165,10 +171,11 @@ impl Run {
         argv: &[CString],
         env: &[CString],
         channel_fd: i32,
+        passed: &[(BorrowedFd<'_>, i32)],
         stdin: Option<Vec<u8>>,
         capture: bool,
     ) -> io::Result<Self> {
-        let (ours, theirs) = message::pair()?;
+        let (ours, theirs) = duckweed_sys::packet::pair()?;
         let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
         let (out, err) = if capture { (Some(pipe()?), Some(pipe()?)) } else { (None, None) };
         let (input, feed) = match stdin {
@@ -187,6 +194,7 @@ impl Run {
             ),
         };
         let mut fds = vec![(input.as_fd(), 0), (theirs.as_fd(), channel_fd)];
+        fds.extend_from_slice(passed);
         let (stdout, stderr) = (rustix::stdio::stdout(), rustix::stdio::stderr());
         fds.push((out.as_ref().map_or(stdout, |(_, write)| write.as_fd()), 1));
         fds.push((err.as_ref().map_or(stderr, |(_, write)| write.as_fd()), 2));

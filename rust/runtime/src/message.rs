@@ -5,14 +5,14 @@
 //! a pipe to a socket without a copy between. How packets and descriptors cross a socket
 //! is in [`packet`]; what is said is here.
 
-pub mod packet;
+pub use duckweed_sys::packet;
 
 use serde::{Deserialize, Serialize};
 
 use crate::start_error::StartError;
 
 /// The largest payload: with its type byte a message fits 64 KiB.
-pub const LARGEST_PAYLOAD: usize = 64 * 1024 - 1;
+pub const LARGEST_PAYLOAD: usize = packet::LARGEST - 1;
 
 /// A packet that is no message of ours: `.0` says why.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

@@ -26,7 +26,12 @@ pub fn process_start(pid: Pid) -> Option<u64> {
 /// Field 22 of a stat line; the second field may hold spaces and parentheses, so counting starts after the last `)`.
 fn start_field(stat: &[u8]) -> Option<u64> {
     let after = stat.iter().rposition(|byte| *byte == b')')? + 2;
-    let field = stat.get(after..)?.split(|byte| *byte == b' ').nth(19)?;
+    let mut fields = stat.get(after..)?.split(|byte| *byte == b' ');
+    // A zombie is dead, however long it takes somebody to reap it: in many a pod nobody does.
+    if matches!(fields.next()?, b"Z" | b"X") {
+        return None;
+    }
+    let field = fields.nth(18)?;
     std::str::from_utf8(field).ok()?.parse().ok()
 }
 
@@ -38,6 +43,12 @@ mod tests {
     fn a_name_with_parentheses_and_spaces_does_not_shift_the_fields() {
         let line = b"12 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
         assert_eq!(start_field(line), Some(4242));
+    }
+
+    #[test]
+    fn a_zombie_counts_as_dead() {
+        let line = b"12 (a) Z 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
+        assert_eq!(start_field(line), None);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod identity;
 pub mod interface;
 pub mod limit;
 pub mod mount;
+pub mod packet;
 pub mod seccomp;
 pub mod signal;
 pub mod spawn;

@@ -15,13 +15,13 @@ pub struct Call {
 
 impl Call {
     fn word(&self, offset: u32) -> u32 {
-        assert_eq!(offset % 4, 0);
+        assert!(offset.is_multiple_of(4));
         match offset {
             0 => self.number,
             4 => self.arch,
             16..64 => {
                 let argument = self.arguments[(offset as usize - 16) / 8];
-                if offset % 8 == 0 {
+                if offset.is_multiple_of(8) {
                     argument as u32
                 } else {
                     (argument >> 32) as u32

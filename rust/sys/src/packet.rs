@@ -9,16 +9,24 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{
-    recvmsg, sendmsg, socket_with, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+    recvmsg, sendmsg, socket_with, socketpair, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage,
+    RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 
-/// Room for a whole message.
-pub const LARGEST: usize = super::LARGEST_PAYLOAD + 1;
+/// The largest packet that anybody of ours sends: the room a receiver needs.
+pub const LARGEST: usize = 64 * 1024;
 /// More descriptors than any message carries; the kernel closes what does not fit.
 const MOST_FDS: usize = 4;
 /// Room for a path in sockaddr_un, without its NUL (unix(7)).
 const LONGEST_ADDRESS: usize = 107;
+
+/// A connected pair, both ends close-on-exec.
+///
+/// # Errors
+/// EMFILE, ENFILE, ENOBUFS.
+pub fn pair() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+}
 
 /// Receives one packet into `buffer`; `None` is the end of the connection.
 ///
@@ -120,15 +128,9 @@ fn with_address<T>(path: &Path, use_it: impl FnOnce(&SocketAddrUnix) -> io::Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::net::socketpair;
-
-    fn pair() -> (OwnedFd, OwnedFd) {
-        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap()
-    }
-
     #[test]
     fn descriptors_travel_with_their_packet() {
-        let (ours, theirs) = pair();
+        let (ours, theirs) = pair().unwrap();
         let (read, write) = rustix::pipe::pipe().unwrap();
         send(ours.as_fd(), b'J', b"{}", &[write.as_fd()]).unwrap();
         drop(write);
@@ -143,8 +145,8 @@ mod tests {
 
     #[test]
     fn the_largest_payload_arrives_whole_and_a_closed_end_is_the_end() {
-        let (ours, theirs) = pair();
-        send(ours.as_fd(), b'O', &vec![7; super::super::LARGEST_PAYLOAD], &[]).unwrap();
+        let (ours, theirs) = pair().unwrap();
+        send(ours.as_fd(), b'O', &vec![7; LARGEST - 1], &[]).unwrap();
         drop(ours);
         let mut buffer = vec![0; LARGEST];
         assert_eq!(receive(theirs.as_fd(), &mut buffer).unwrap().unwrap().0.len(), LARGEST);
@@ -153,7 +155,7 @@ mod tests {
 
     #[test]
     fn what_was_sent_before_a_reset_is_not_lost() {
-        let (ours, theirs) = pair();
+        let (ours, theirs) = pair().unwrap();
         send(theirs.as_fd(), b'E', b"", &[]).unwrap(); // never read
         send(ours.as_fd(), b'X', b"{}", &[]).unwrap();
         drop(ours);
