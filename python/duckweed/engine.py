@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from duckweed.containers.collection import Containers
     from duckweed.containers.place import Place
     from duckweed.containers.run_image import RunImage
+    from duckweed.containers.shared_namespace import SharedNamespace
     from duckweed.store.images import ImageStore
     from duckweed.store.layers import Flavour
     from duckweed.store.volumes import VolumeStore
@@ -57,6 +58,7 @@ class Engine:
         self._volumes: VolumeStore | None = None
         self._places: dict[str, Place] = {}
         self._run_images: dict[str, RunImage] = {}
+        self._shared: SharedNamespace | None = None
 
     @property
     def images(self) -> ImageStore:
@@ -129,6 +131,14 @@ class Engine:
         return await ephemeral.run_async(
             self, image, command, input=input, timeout=timeout, check=check, capture=capture, options=options
         )
+
+    def shared_namespace(self, place: Place) -> SharedNamespace:
+        """The user namespace that this engine's ephemeral containers share."""
+        if self._shared is None:
+            from duckweed.containers.shared_namespace import SharedNamespace
+
+            self._shared = SharedNamespace(place)
+        return self._shared
 
     def place(self, isolation: str = "auto") -> Place:
         """What this place allows a container to be, found once. Raises Unsupported."""

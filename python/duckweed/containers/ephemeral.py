@@ -14,6 +14,7 @@ import os
 from duckweed import _core
 from duckweed.containers import creation, spec, supervisor
 from duckweed.containers.options import parse
+from duckweed.containers.shared_namespace import NUMBER
 from duckweed.errors import CommandFailed, UsageError
 
 TYPE_CHECKING = False
@@ -29,7 +30,7 @@ _CHUNK = 64 * 1024
 class Bundle:
     """A prepared container: `argv` runs it. `finish` judges what came of it."""
 
-    __slots__ = ("argv", "plan", "word")
+    __slots__ = ("argv", "fds", "plan", "word")
 
     def __init__(self, engine: Engine, image: str, command: str | Sequence[str] | None, options: Mapping[str, Any]) -> None:
         from duckweed.containers.collection import find_image
@@ -74,6 +75,11 @@ class Bundle:
             str(supervisor.CHANNEL),
             "--inherit",
         ]
+        self.fds: list[tuple[int, int]] = []
+        namespace = -1 if parsed.privileged else engine.shared_namespace(plan.place).descriptor()
+        if namespace >= 0:
+            self.argv += ["--userns", str(NUMBER)]
+            self.fds.append((namespace, NUMBER))
 
     def sweep(self) -> None:
         """Removes what a killed supervisor could not; one look when there is nothing."""
@@ -131,7 +137,7 @@ def run(
     bundle = Bundle(engine, image, command, options)
     try:
         end = _core.run_inherit(
-            bundle.argv, channel_fd=supervisor.CHANNEL, stdin=data, capture=capture, timeout_s=timeout
+            bundle.argv, channel_fd=supervisor.CHANNEL, stdin=data, capture=capture, timeout_s=timeout, fds=bundle.fds
         )
     except OSError as error:
         raise supervisor.cannot_start(error) from None
@@ -159,7 +165,7 @@ async def run_async(
     watch = _Watch(asyncio.get_running_loop())
     timed_out = False
     try:
-        watch.start(bundle.argv, data, capture)
+        watch.start(bundle.argv, bundle.fds, data, capture)
         try:
             await asyncio.wait_for(asyncio.shield(watch.done), timeout)
         except asyncio.TimeoutError:
@@ -187,10 +193,10 @@ class _Watch:
         self.answer: dict[str, Any] = {}
         self.feed = memoryview(b"")
 
-    def start(self, argv: Sequence[str], data: bytes | None, capture: bool) -> None:
+    def start(self, argv: Sequence[str], passed: Sequence[tuple[int, int]], data: bytes | None, capture: bool) -> None:
         """Spawns the supervisor with our pipes. Raises StartError."""
         self.channel, theirs = _core.channel()
-        fds = [(theirs, supervisor.CHANNEL)]
+        fds = [(theirs, supervisor.CHANNEL), *passed]
         close = [theirs]
         try:
             if data is None:

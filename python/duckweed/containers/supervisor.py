@@ -70,7 +70,7 @@ def spawn_managed(directory: str, attach: Mapping[str, Any] | None) -> int:
         os.close(theirs)
         theirs = -1
         answer = _core.receive(ours, None)
-        _reap(pid)
+        reap(pid)
         check_answer(answer)
         kept, ours = ours, -1
         return kept
@@ -80,7 +80,8 @@ def spawn_managed(directory: str, attach: Mapping[str, Any] | None) -> int:
                 os.close(fd)
 
 
-def _reap(pid: int) -> None:
+def reap(pid: int) -> None:
+    """Waits for a child of ours that has ended or is about to."""
     try:
         os.waitpid(pid, 0)
     except ChildProcessError:
