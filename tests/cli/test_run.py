@@ -126,6 +126,12 @@ def test_what_cannot_be_honoured_is_refused_with_a_way_out(duckweed: Run, busybo
     assert "\nhint: " in done.stderr
 
 
+def test_a_flag_without_effect_is_said_to_have_none(duckweed: Run, busybox: str) -> None:
+    done = duckweed("run", "--rm", "--network", "host", "-p", "80:80", busybox, "echo", "ran")
+    assert (done.stdout, done.returncode) == ("ran\n", 0)
+    assert done.stderr.lower() == "warning: published ports are discarded when using host network mode\n"
+
+
 def test_t_needs_a_terminal_when_stdin_is_attached(duckweed: Run, busybox: str) -> None:
     done = duckweed("run", "--rm", "-it", busybox, "true")
     assert (done.returncode, done.stderr.splitlines()[0]) == (1, "duckweed: the input device is not a TTY")

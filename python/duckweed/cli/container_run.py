@@ -86,6 +86,8 @@ def _create(call: Call) -> Container:
         )
     image, *command = call.arguments
     container = call.engine.containers.create(image, command or None, **options)
+    for warning in container.document.get("warnings", ()):
+        sys.stderr.write(f"WARNING: {warning}\n")
     if cidfile:
         _write_cidfile(cidfile, container)
     return container

@@ -122,6 +122,7 @@ class Plan:
             "isolation": "userns",
             "stop_signal": spec.stop_signal(options, self.config),
             "notes": [*self.place.notes, *options.notes],
+            "warnings": list(options.notes),
             "ephemeral": scratch.owner() if ephemeral else None,
         }
 
@@ -207,8 +208,12 @@ def _commit(plan: Plan, given: str) -> dict[str, Any]:
 
 def refuse_taken(engine: Engine, name: str) -> None:
     """An early answer, before volumes are made; the claim decides."""
+    from duckweed.containers.container import Container
+
     store = engine.container_store
     holder = store.holder(name)
+    if holder:
+        Container(engine, holder).state()  # one that died with its supervisor may have asked to be removed
     if holder and not store.release_if_stale(name, holder):
         raise NameInUse(
             f'Conflict. The container name "/{name}" is already in use by container "{holder}". '
