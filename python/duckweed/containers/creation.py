@@ -88,7 +88,7 @@ class Plan:
                 container_id=self.draft.id,
                 directory=directory,
                 hostname=self.hostname,
-                rootfs=spec.rootfs_of(self.rootfs_kind(), directory, self.image.lower),
+                rootfs=spec.rootfs_of(self.rootfs_kind(), directory, [*self.image.lower, self.layout.mountpoints]),
                 uid_map=self.place.uid_map,
                 gid_map=self.place.gid_map,
                 namespaces=self.place.namespaces,
@@ -129,8 +129,10 @@ class Plan:
     def write(self, ephemeral: bool) -> None:
         """Fills the draft: everything but container.json."""
         options, path = self.options, self.draft.path
-        for name in ("upper", "work", "rootfs"):
+        for name in ("upper", "work"):
             os.mkdir(f"{path}/{name}", 0o755)
+        if self.rootfs_kind() == "copy":
+            os.mkdir(f"{path}/rootfs", 0o755)
         write_file(f"{path}/hostname", self.hostname + "\n")
         write_file(f"{path}/hosts", hosts_file(self.hostname, options.domainname, options.network, options.add_host))
         resolver = resolver_file(options.network, options.dns, options.dns_search, options.dns_option)

@@ -23,7 +23,13 @@ _DIRECTORIES = (
     "tmp",
     "run",
     "cache",
+    "mountpoints",
+    "mountpoints/dev",
+    "mountpoints/etc",
+    "mountpoints/proc",
+    "mountpoints/sys",
 )
+_MOUNTED_FILES = ("etc/hostname", "etc/hosts", "etc/resolv.conf")
 
 
 def default_root(environ: Mapping[str, str] = os.environ) -> str:
@@ -40,7 +46,7 @@ def default_root(environ: Mapping[str, str] = os.environ) -> str:
 class Layout:
     """The paths below one root. Making a Layout touches nothing; `ensure` makes the directories."""
 
-    __slots__ = ("blobs", "cache", "containers", "images", "layers", "names", "root", "tmp", "volumes")
+    __slots__ = ("blobs", "cache", "containers", "images", "layers", "mountpoints", "names", "root", "tmp", "volumes")
 
     def __init__(self, root: str | None = None) -> None:
         self.root = os.path.abspath(root) if root else default_root()
@@ -52,6 +58,9 @@ class Layout:
         self.volumes = self.root + "/volumes"
         self.tmp = self.root + "/tmp"
         self.cache = self.root + "/cache"
+        # The lowest lowerdir of every overlay: what an image lacks of the usual mount points is there, so that
+        # mounting on them copies nothing up. Whatever the image has covers it.
+        self.mountpoints = self.root + "/mountpoints"
 
     def ensure(self) -> None:
         """Makes the store when it is not there. Raises StoreError; one stat when all is well.
@@ -78,7 +87,11 @@ class Layout:
             # A layer may hold setuid files, which nobody else must reach. An existing empty directory is taken over.
             os.chmod(self.root, 0o700)
             for name in _DIRECTORIES:
-                os.makedirs(f"{self.root}/{name}", mode=0o700, exist_ok=True)
+                mode = 0o755 if name.startswith("mountpoints") else 0o700
+                os.makedirs(f"{self.root}/{name}", exist_ok=True)
+                os.chmod(f"{self.root}/{name}", mode)
+            for name in _MOUNTED_FILES:
+                os.close(os.open(f"{self.mountpoints}/{name}", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
             half = f"{self.tmp}/version.{os.getpid()}"
             with open(half, "w") as file:
                 file.write(VERSION)
