@@ -18,6 +18,8 @@ use crate::message;
 
 /// How often a wait comes back to Python so that Ctrl-C works.
 pub const SIGNAL_CHECK: Duration = Duration::from_millis(100);
+/// Runtimes that told how their containers ended and are removing them; each run reaps those that are through.
+static ENDING: std::sync::Mutex<Vec<Pid>> = std::sync::Mutex::new(Vec::new());
 const CHUNK: usize = 64 * 1024;
 
 fn c_strings(words: Vec<std::ffi::OsString>) -> PyResult<Vec<CString>> {
@@ -113,7 +115,7 @@ pub fn run_inherit(
             }
         }
     }
-    let status = py.detach(|| run.reap())?;
+    let status = py.detach(|| run.end())?;
     if let Some(error) = raised {
         return Err(error);
     }
@@ -296,6 +298,18 @@ impl Run {
         if *at == bytes.len() {
             self.stdin = None;
         }
+    }
+
+    /// The runtime's own exit status, 0 when it has said all that matters and is only cleaning up: the container's directory
+    /// has left the store's view before X was sent, and deleting it takes as long as starting did.
+    fn end(&mut self) -> io::Result<i32> {
+        if self.answer.is_some() && !self.timed_out {
+            let mut ending = ENDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            ending.push(self.pid);
+            ending.retain(|pid| matches!(waitpid(Some(*pid), WaitOptions::NOHANG), Ok(None)));
+            return Ok(0);
+        }
+        self.reap()
     }
 
     fn reap(&mut self) -> io::Result<i32> {
