@@ -55,12 +55,16 @@ fn run(verb: &str, words: Vec<OsString>) -> Result<i32, Mistake> {
 fn supervise(words: Vec<OsString>) -> Result<i32, Mistake> {
     let mut given = Given::read(words, &["container", "channel", "userns"], &["daemonize", "inherit"])?;
     let options = supervise::Options {
-        container: given.path("container")?,
+        container: given.value("container").map(PathBuf::from),
         channel: given.channel()?,
         daemonize: given.switch("daemonize"),
         inherit: given.switch("inherit"),
         userns: given.descriptor("userns")?,
+        joined: Ok(false),
     };
+    if options.container.is_none() && !options.inherit {
+        return Err("--container is missing".into());
+    }
     // What went wrong was said on the channel; stderr may be the container's caller's.
     Ok(supervise::main(options).unwrap_or_else(|error| error.exit_code))
 }

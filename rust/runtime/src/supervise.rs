@@ -30,6 +30,7 @@ mod removal;
 mod requests;
 mod session;
 mod slots;
+mod standby;
 mod state;
 mod stdio;
 mod terms;
@@ -57,8 +58,8 @@ use watch::{Place, Supervisor};
 /// What the command line says.
 #[derive(Debug)]
 pub struct Options {
-    /// The container's directory.
-    pub container: PathBuf,
+    /// The container's directory; `None`: it will be named on the channel.
+    pub container: Option<PathBuf>,
     /// The socket inherited from whoever started us.
     pub channel: OwnedFd,
     /// Leave the caller's session and let it go on.
@@ -67,6 +68,8 @@ pub struct Options {
     pub inherit: bool,
     /// A user namespace to share instead of making one.
     pub userns: Option<OwnedFd>,
+    /// Whether that one was joined; set by [`main`].
+    pub joined: Result<bool, StartError>,
 }
 
 /// Supervises a container from its start to its end; the answer is its exit code.
@@ -80,7 +83,18 @@ pub fn main(mut options: Options) -> Result<i32, StartError> {
         // Ctrl-C in the caller's terminal is the client's to forward. Fails only for a group leader.
         let _ = rustix::process::setsid();
     }
-    let place = Place::of(&options.container);
+    if let Some(namespace) = options.userns.take() {
+        // First thing: a supervisor that waits does it while nobody waits for it.
+        options.joined = userns::join(namespace.as_fd()).map(|()| true);
+    }
+    let container = match options.container.take() {
+        Some(container) => container,
+        None => match standby::wait(&options.channel)? {
+            Some(container) => container,
+            None => return Ok(0),
+        },
+    };
+    let place = Place::of(&container);
     if !options.inherit {
         // Nobody's pipe stays open for us, and a program that replaced our terminal is not written to.
         let _ = silence();
@@ -148,11 +162,9 @@ fn start(place: &Place, options: Options) -> Result<Supervisor, Failure> {
         Ok(lock) => lock,
         Err(error) => return Err(Failure { error, bundle: None, foreign: true }),
     };
-    if let Some(namespace) = &options.userns {
-        if let Err(error) = userns::join(namespace.as_fd()) {
-            return Err(Failure { error, bundle: Some(Box::new((bundle, terms))), foreign: false });
-        }
-        bundle.joined = true;
+    match options.joined.clone() {
+        Ok(joined) => bundle.joined = joined,
+        Err(error) => return Err(Failure { error, bundle: Some(Box::new((bundle, terms))), foreign: false }),
     }
     match start_locked(place, options, &bundle, &terms, lock) {
         Ok((supervisor, keep)) => Ok(Supervisor { bundle: keep.then_some(bundle), ..supervisor }),
