@@ -17,7 +17,7 @@ import pytest
 
 import duckweed
 
-PATIENCE_S = 3
+PATIENCE_S = 20
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,10 @@ def engine(root: Path, busybox: str) -> duckweed.Engine:
 @pytest.fixture
 def box(engine: duckweed.Engine) -> Iterator[duckweed.Container]:
     """A container that sleeps until it is told to stop."""
-    with engine.containers.run("busybox", ["sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"]) as one:
+    with engine.containers.run(
+        "busybox", ["sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"]
+    ) as one:
+        next(iter(one.logs(follow=True)))
         yield one
 
 
@@ -122,7 +125,9 @@ def test_asyncio_runs_many_without_threads_and_cancelling_kills(engine: duckweed
 
 
 def test_a_container_goes_through_its_life(engine: duckweed.Engine) -> None:
-    made = engine.containers.create("busybox", ["sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.05; done"], name="life")
+    made = engine.containers.create(
+        "busybox", ["sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"], name="life"
+    )
     try:
         assert (made.status, made.wait(), made.summary["Status"]) == ("created", 0, "Created")
         made.start()
@@ -130,6 +135,10 @@ def test_a_container_goes_through_its_life(engine: duckweed.Engine) -> None:
         assert made.status == "running" and made.summary["Status"].startswith("Up ")
         with pytest.raises(duckweed.WrongState, match="container is running"):
             made.remove()
+        assert next(iter(made.logs(follow=True))) == (
+            "stdout",
+            b"ready\n",
+        )  # before that, TERM would be ignored
         made.stop()
         assert (made.status, made.wait()) == ("exited", 7)
         assert made.summary["Status"].startswith("Exited (7) ")
@@ -147,14 +156,23 @@ def test_a_container_goes_through_its_life(engine: duckweed.Engine) -> None:
 def test_two_starts_at_once_start_one(engine: duckweed.Engine) -> None:
     with engine.containers.create("busybox", ["sleep", "100"], stop_timeout=0) as made:
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda _: duckweed.Engine(root=engine.root).containers.get(made.id).start(), range(8)))
+            list(
+                pool.map(
+                    lambda _: duckweed.Engine(root=engine.root).containers.get(made.id).start(), range(8)
+                )
+            )
         pids = [row[1] for row in made.top()["Processes"]]
         assert pids == [str(made.attrs["State"]["Pid"])]
 
 
 def test_a_name_belongs_to_one_and_can_be_changed(engine: duckweed.Engine) -> None:
-    with engine.containers.create("busybox", name="one") as one, engine.containers.create("busybox", name="two"):
-        with pytest.raises(duckweed.NameInUse, match=f'The container name "/one" is already in use by container "{one.id}"'):
+    with (
+        engine.containers.create("busybox", name="one") as one,
+        engine.containers.create("busybox", name="two"),
+    ):
+        with pytest.raises(
+            duckweed.NameInUse, match=f'The container name "/one" is already in use by container "{one.id}"'
+        ):
             engine.containers.create("busybox", name="one")
         with pytest.raises(duckweed.NameInUse):
             one.rename("two")
@@ -165,7 +183,9 @@ def test_a_name_belongs_to_one_and_can_be_changed(engine: duckweed.Engine) -> No
 
 
 def test_exec_has_its_own_streams_user_and_terminal(box: duckweed.Container) -> None:
-    result = box.exec(["sh", "-c", "cat; echo $A >&2; pwd; exit 9"], input="in\n", env={"A": "b"}, workdir="/tmp")
+    result = box.exec(
+        ["sh", "-c", "cat; echo $A >&2; pwd; exit 9"], input="in\n", env={"A": "b"}, workdir="/tmp"
+    )
     assert (result.exit_code, result.stdout, result.stderr) == (9, b"in\n/tmp\n", b"b\n")
     assert box.exec("tty", tty=True).stdout.strip().startswith(b"/dev/pts/")
     assert box.exec(["true"], detach=True).exit_code == 0
@@ -177,22 +197,31 @@ def test_exec_has_its_own_streams_user_and_terminal(box: duckweed.Container) -> 
 
 
 def test_exec_in_a_stopped_container_is_refused(engine: duckweed.Engine) -> None:
-    with engine.containers.create("busybox") as made, pytest.raises(duckweed.WrongState, match=f"container {made.id} is not running"):
+    with (
+        engine.containers.create("busybox") as made,
+        pytest.raises(duckweed.WrongState, match=f"container {made.id} is not running"),
+    ):
         made.exec(["true"])
 
 
 def test_logs_are_followed_to_the_last_line(engine: duckweed.Engine) -> None:
     command = "i=0; while [ $i -lt 400 ]; do echo line $i; i=$((i+1)); done; echo last >&2"
-    with engine.containers.run("busybox", ["sh", "-c", command], log_opt={"max-size": "8k", "max-file": "50"}) as made:
+    with engine.containers.run(
+        "busybox", ["sh", "-c", command], log_opt={"max-size": "8k", "max-file": "50"}
+    ) as made:
         pieces = list(made.logs(follow=True))
-        assert pieces == [("stdout", b"line %d\n" % n) for n in range(400)] + [("stderr", b"last\n")] or sorted(pieces) == sorted(
+        assert pieces == [("stdout", b"line %d\n" % n) for n in range(400)] + [
+            ("stderr", b"last\n")
+        ] or sorted(pieces) == sorted(
             [("stdout", b"line %d\n" % n) for n in range(400)] + [("stderr", b"last\n")]
         )
         assert len(list(made.logs(tail=7))) == 7
         assert os.path.exists(f"{made.directory}/container.log.1")
 
 
-def test_volumes_outlive_containers_and_are_filled_from_the_image(engine: duckweed.Engine, tmp_path: Path) -> None:
+def test_volumes_outlive_containers_and_are_filled_from_the_image(
+    engine: duckweed.Engine, tmp_path: Path
+) -> None:
     archive = tmp_path / "rootfs.tar"
     with tarfile.open(archive, "w") as tar:
         for name, body in (("data/hello", b"from the image\n"), ("real/deep", b"behind a link\n")):
@@ -205,16 +234,21 @@ def test_volumes_outlive_containers_and_are_filled_from_the_image(engine: duckwe
         escape = tarfile.TarInfo("escape")
         escape.type, escape.linkname = tarfile.SYMTYPE, "../../../../../../../etc"
         tar.addfile(escape)
-    engine.images.import_(str(archive), "volumes-test", changes=["VOLUME /data", "CMD [\"none\"]"])
+    engine.images.import_(str(archive), "volumes-test", changes=["VOLUME /data", 'CMD ["none"]'])
     try:
-        with engine.containers.create("volumes-test", volume=["kept:/data", "alias:/alias", "escape:/escape"]):
+        with engine.containers.create(
+            "volumes-test", volume=["kept:/data", "alias:/alias", "escape:/escape"]
+        ):
             assert Path(engine.volumes.get("kept").mountpoint, "hello").read_text() == "from the image\n"
             assert Path(engine.volumes.get("alias").mountpoint, "deep").read_text() == "behind a link\n"
             assert os.listdir(engine.volumes.get("escape").mountpoint) == []
             with pytest.raises(duckweed.InUse):
                 engine.volumes.remove("kept")
         engine.run("busybox", ["sh", "-c", "echo more >> /d/hello"], volume="kept:/d", check=True)
-        assert engine.run("busybox", ["cat", "/d/hello"], volume="kept:/d:ro").stdout == b"from the image\nmore\n"
+        assert (
+            engine.run("busybox", ["cat", "/d/hello"], volume="kept:/d:ro").stdout
+            == b"from the image\nmore\n"
+        )
         with engine.containers.create("volumes-test") as made:
             (point,) = made.attrs["Mounts"]
             assert (point["Destination"], len(point["Name"])) == ("/data", 64)
@@ -238,27 +272,43 @@ def test_bind_mounts_are_made_for_v_and_demanded_by_mount(engine: duckweed.Engin
 
 
 def test_list_filters_as_docker_does(engine: duckweed.Engine) -> None:
-    with engine.containers.run("busybox", ["sleep", "100"], stop_timeout=0, name="web-1", label=["tier=web", "x=1"]) as web:
-        with engine.containers.create("busybox", name="db-1", label="tier=db") as db:
-            def names(**filters: object) -> list[str]:
-                return [one.name for one in engine.containers.list(all=True, filters=filters)]
+    with (
+        engine.containers.run(
+            "busybox", ["sleep", "100"], stop_timeout=0, name="web-1", label=["tier=web", "x=1"]
+        ) as web,
+        engine.containers.create("busybox", name="db-1", label="tier=db") as db,
+    ):
 
-            assert [one.id for one in engine.containers.list() if one.id in (web.id, db.id)] == [web.id]
-            assert names(label="tier=web") == ["web-1"] and names(label=["tier=web", "x=2"]) == []
-            assert names(name="^db-") == ["db-1"] and names(status="created", name="-1") == ["db-1"]
-            assert names(id=web.id[:10]) == ["web-1"] and names(since="web-1", name="-1") == ["db-1"]
-            assert "web-1" in names(ancestor="busybox") and names(ancestor="other") == []
-            with pytest.raises(duckweed.UsageError, match="invalid filter 'bogus'"):
-                names(bogus="1")
+        def names(**filters: object) -> list[str]:
+            return [one.name for one in engine.containers.list(all=True, filters=filters)]
+
+        assert [one.id for one in engine.containers.list() if one.id in (web.id, db.id)] == [web.id]
+        assert names(label="tier=web") == ["web-1"] and names(label=["tier=web", "x=2"]) == []
+        assert names(name="^db-") == ["db-1"] and names(status="created", name="-1") == ["db-1"]
+        assert names(id=web.id[:10]) == ["web-1"] and names(since="web-1", name="-1") == ["db-1"]
+        assert "web-1" in names(ancestor="busybox") and names(ancestor="other") == []
+        with pytest.raises(duckweed.UsageError, match="invalid filter 'bogus'"):
+            names(bogus="1")
 
 
 def test_inspect_says_what_was_asked_for(engine: duckweed.Engine) -> None:
-    options: dict[str, Any] = {"env": ["A=b"], "workdir": "/w", "user": "1", "cap_drop": "ALL", "hostname": "h", "read_only": True}
+    options: dict[str, Any] = {
+        "env": ["A=b"],
+        "workdir": "/w",
+        "user": "1",
+        "cap_drop": "ALL",
+        "hostname": "h",
+        "read_only": True,
+    }
     with engine.containers.create("busybox", ["echo", "a b"], **options) as made:
         attrs = made.attrs
         assert (attrs["Path"], attrs["Args"], attrs["State"]["Status"]) == ("echo", ["a b"], "created")
         config, host = attrs["Config"], attrs["HostConfig"]
-        assert (config["Hostname"], config["WorkingDir"], config["User"]) == ("h", "/w", "1") and "A=b" in config["Env"]
+        assert (config["Hostname"], config["WorkingDir"], config["User"]) == (
+            "h",
+            "/w",
+            "1",
+        ) and "A=b" in config["Env"]
         assert host["CapDrop"] == ["ALL"] and host["ReadonlyRootfs"] and host["NetworkMode"] == "none"
         assert attrs["Duckweed"]["IdMap"] in ("full", "single")
 
@@ -273,7 +323,9 @@ def test_a_killed_supervisor_is_noticed_and_its_container_is_dead(box: duckweed.
     assert box.status == "running"
 
 
-def test_a_killed_supervisor_of_a_container_that_removes_itself_leaves_nothing(engine: duckweed.Engine) -> None:
+def test_a_killed_supervisor_of_a_container_that_removes_itself_leaves_nothing(
+    engine: duckweed.Engine,
+) -> None:
     made = engine.containers.run("busybox", ["sleep", "100"], rm=True, name="gone", volume="/data")
     os.kill(made.state().supervisor_pid, signal.SIGKILL)
     eventually(lambda: "gone" not in [one.name for one in engine.containers.list(all=True)])
@@ -302,5 +354,7 @@ def test_prune_removes_what_is_stopped(engine: duckweed.Engine) -> None:
 
 def test_info_and_version_have_dockers_keys(engine: duckweed.Engine) -> None:
     info = engine.info()
-    assert info["DockerRootDir"] == engine.root and info["Driver"] in ("overlay", "copy") and info["NCPU"] >= 1
+    assert (
+        info["DockerRootDir"] == engine.root and info["Driver"] in ("overlay", "copy") and info["NCPU"] >= 1
+    )
     assert engine.version()["Client"]["Version"] == duckweed.__version__

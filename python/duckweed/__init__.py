@@ -1,12 +1,13 @@
 """duckweed: a rootless, daemonless, Docker-compatible container engine.
 
-    import duckweed
+import duckweed
 
-    engine = duckweed.Engine()
-    result = engine.run("busybox", ["echo", "hello"])
-    print(result.stdout)
+engine = duckweed.Engine()
+result = engine.run("busybox", ["echo", "hello"])
+print(result.stdout)
 
-Everything public is named here and nothing is imported before it is used: `import duckweed` costs next to nothing.
+Everything public is named here and nothing is imported before it is used: `import duckweed` costs next to
+nothing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The façade: everything that the command line, scripts and later the API ask for goes through an `Engine`.
 
-An `Engine` is a root directory and what was learnt about this place; it holds no connection and no lock, so many may
-exist, in many threads and processes. Keyword names are Docker's long flag names with `_` for `-`; values are what a
-user would type (`"./src:/app:ro"`, `"8m"`) or the natural Python value.
+An `Engine` is a root directory and what was learnt about this place; it holds no connection and no lock,
+so many may exist, in many threads and processes. Keyword names are Docker's long flag names with `_` for
+`-`; values are what a user would type (`"./src:/app:ro"`, `"8m"`) or the natural Python value.
 """
 
 from __future__ import annotations
@@ -28,11 +28,15 @@ if TYPE_CHECKING:
 
 
 class Result:
-    """What a finished command left behind: `exit_code`, and `stdout` and `stderr` as bytes (empty when not captured)."""
+    """What a finished command left behind: `exit_code`, and `stdout` and `stderr` as bytes (empty when not
+    captured).
+    """
 
     __slots__ = ("exit_code", "stderr", "stdout", "timed_out")
 
-    def __init__(self, exit_code: int, stdout: bytes = b"", stderr: bytes = b"", timed_out: bool = False) -> None:
+    def __init__(
+        self, exit_code: int, stdout: bytes = b"", stderr: bytes = b"", timed_out: bool = False
+    ) -> None:
         self.exit_code = exit_code
         self.stdout = stdout
         self.stderr = stderr
@@ -104,9 +108,10 @@ class Engine:
         """Runs `command` in a fresh container of `image`, waits for it and removes the container.
 
         `input` is fed to the command's stdin (none: /dev/null). `timeout` in seconds kills the container:
-        `Result.timed_out` is true and `exit_code` 137. With `capture=False` stdout and stderr are this process's own.
-        `check` raises CommandFailed unless the exit code is 0. `options` are those of `containers.create`.
-        Raises NoSuchImage, UsageError, StartError (the command could not be started: `exit_code` 125, 126, 127).
+        `Result.timed_out` is true and `exit_code` 137. With `capture=False` stdout and stderr are this
+        process's own. `check` raises CommandFailed unless the exit code is 0. `options` are those of
+        `containers.create`. Raises NoSuchImage, UsageError, StartError (the command could not be started:
+        `exit_code` 125, 126, 127).
         """
         from duckweed.containers import ephemeral
 
@@ -150,7 +155,9 @@ class Engine:
         return place
 
     def run_image(self, name: str) -> RunImage:
-        """The image to make a container of, remembered while nothing has changed. Raises NoSuchImage, BadImage."""
+        """The image to make a container of, remembered while nothing has changed. Raises NoSuchImage,
+        BadImage.
+        """
         image = self._run_images.get(name)
         if image is None or not image.is_current():
             from duckweed.containers.run_image import find

@@ -14,7 +14,9 @@ from duckweed.errors import UsageError
 
 
 def entry(text: str, second: int = 0, stream: str = "stdout") -> str:
-    return json.dumps({"log": text, "stream": stream, "time": rfc3339((1_700_000_000 + second) * 10**9)}) + "\n"
+    return (
+        json.dumps({"log": text, "stream": stream, "time": rfc3339((1_700_000_000 + second) * 10**9)}) + "\n"
+    )
 
 
 def lines(path: Path, numbers: range) -> None:
@@ -43,7 +45,10 @@ def test_a_missing_log_is_empty(tmp_path: Path) -> None:
     assert read(tmp_path / "none.log") == ""
 
 
-@pytest.mark.parametrize(("count", "expected"), [(0, ""), (1, "8"), (3, "6 7 8"), (4, "5 6 7 8"), (9, "0 1 2 3 4 5 6 7 8"), (99, "0 1 2 3 4 5 6 7 8")])
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(0, ""), (1, "8"), (3, "6 7 8"), (4, "5 6 7 8"), (9, "0 1 2 3 4 5 6 7 8"), (99, "0 1 2 3 4 5 6 7 8")],
+)
 def test_tail_counts_lines_across_files(log: Path, count: int, expected: str) -> None:
     assert read(log, tail=count) == expected
 
@@ -63,7 +68,9 @@ def test_since_and_until_are_inclusive_moments(log: Path) -> None:
 def test_timestamps_and_streams(tmp_path: Path) -> None:
     path = tmp_path / "container.log"
     path.write_text(entry("oops\n", 1, "stderr"))
-    assert list(read_log(str(path), timestamps=True)) == [("stderr", b"2023-11-14T22:13:21.000000000Z oops\n")]
+    assert list(read_log(str(path), timestamps=True)) == [
+        ("stderr", b"2023-11-14T22:13:21.000000000Z oops\n")
+    ]
 
 
 def test_a_torn_entry_is_passed_over(tmp_path: Path) -> None:

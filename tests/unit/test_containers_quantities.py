@@ -6,14 +6,22 @@ import time
 
 import pytest
 
-from duckweed.containers.quantities import human_duration, parse_duration, parse_moment, parse_rfc3339, parse_size, rfc3339
+from duckweed.containers.quantities import (
+    human_duration,
+    parse_duration,
+    parse_moment,
+    parse_rfc3339,
+    parse_size,
+    rfc3339,
+)
 from duckweed.containers.signals import parse_signal, signal_name
 from duckweed.containers.state import State
 from duckweed.errors import UsageError
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("0", 0), ("512", 512), ("1k", 1024), ("1.5kb", 1536), ("64m", 64 << 20), ("2 GiB", 2 << 30), (7, 7)]
+    ("text", "size"),
+    [("0", 0), ("512", 512), ("1k", 1024), ("1.5kb", 1536), ("64m", 64 << 20), ("2 GiB", 2 << 30), (7, 7)],
 )
 def test_sizes_are_powers_of_1024(text: str | int, size: int) -> None:
     assert parse_size(text) == size
@@ -26,7 +34,17 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("1h30m", 5400), ("1.5m", 90), ("100ms", 0.1), ("0", 0), ("5", None), ("x", None), ("", None)]
+    ("text", "seconds"),
+    [
+        ("90s", 90),
+        ("1h30m", 5400),
+        ("1.5m", 90),
+        ("100ms", 0.1),
+        ("0", 0),
+        ("5", None),
+        ("x", None),
+        ("", None),
+    ],
 )
 def test_go_durations(text: str, seconds: float | None) -> None:
     assert parse_duration(text) == (None if seconds is None else pytest.approx(seconds))
@@ -53,17 +71,27 @@ def test_rfc3339_has_nine_digits_and_reads_back() -> None:
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
-        (0.4, "Less than a second"), (1, "1 second"), (59, "59 seconds"), (60, "About a minute"), (180, "3 minutes"),
-        (3600, "About an hour"), (3 * 3600, "3 hours"), (47 * 3600, "47 hours"), (48 * 3600, "2 days"),
-        (15 * 86400, "2 weeks"), (70 * 86400, "2 months"), (800 * 86400, "2 years"),
+        (0.4, "Less than a second"),
+        (1, "1 second"),
+        (59, "59 seconds"),
+        (60, "About a minute"),
+        (180, "3 minutes"),
+        (3600, "About an hour"),
+        (3 * 3600, "3 hours"),
+        (47 * 3600, "47 hours"),
+        (48 * 3600, "2 days"),
+        (15 * 86400, "2 weeks"),
+        (70 * 86400, "2 months"),
+        (800 * 86400, "2 years"),
     ],
-)  # fmt: skip
+)
 def test_durations_are_told_in_dockers_words(seconds: float, words: str) -> None:
     assert human_duration(seconds) == words
 
 
 @pytest.mark.parametrize(
-    ("value", "number"), [("TERM", 15), ("sigkill", 9), (2, 2), ("10", 10), ("SIGRTMIN+3", 37), ("RTMAX-1", 63)]
+    ("value", "number"),
+    [("TERM", 15), ("sigkill", 9), (2, 2), ("10", 10), ("SIGRTMIN+3", 37), ("RTMAX-1", 63)],
 )
 def test_signals_have_names_and_numbers(value: str | int, number: int) -> None:
     assert parse_signal(value) == number
@@ -88,7 +116,9 @@ def test_status_words() -> None:
     def moment(ago_s: float) -> str:
         return rfc3339(time.time_ns() - int(ago_s * 1e9))
 
-    exited = State({"status": "exited", "exit_code": 3, "started_at": moment(500), "finished_at": moment(130)})
+    exited = State(
+        {"status": "exited", "exit_code": 3, "started_at": moment(500), "finished_at": moment(130)}
+    )
     assert exited.words() == "Exited (3) 2 minutes ago"
     assert State({}).words() == "Created"
 

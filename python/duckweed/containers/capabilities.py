@@ -3,6 +3,8 @@
 They are capabilities of the container's own user namespace: none of them reaches the host.
 """
 
+# ruff: noqa: SIM905 (a list of words is read as one)
+
 from __future__ import annotations
 
 from duckweed.errors import UsageError
@@ -14,15 +16,17 @@ if TYPE_CHECKING:
 # capabilities(7), in the kernel's order: the index is the number.
 ALL = tuple(
     "CAP_" + name
-    for name in (
-        "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE"
-        " NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT"
-        " SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL"
-        " SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
-    ).split()
+    for name in """
+    CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE
+    NET_BIND_SERVICE  NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT
+    SYS_PTRACE SYS_PACCT  SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE
+    AUDIT_WRITE AUDIT_CONTROL  SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ
+    PERFMON BPF CHECKPOINT_RESTORE
+    """.split()
 )
 
-# What a container has in Docker when nothing is said ("Runtime privilege and Linux capabilities", docs.docker.com).
+# What a container has in Docker when nothing is said ("Runtime privilege and Linux capabilities",
+# docs.docker.com).
 DEFAULT = (
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -53,7 +57,9 @@ def parse_capability(text: str, option: str) -> str:
 
 
 def effective_set(add: Sequence[str], drop: Sequence[str], privileged: bool = False) -> tuple[str, ...]:
-    """The set a container runs with. `add` and `drop` are parsed names; what is named beats `ALL`, dropping beats adding."""
+    """The set a container runs with. `add` and `drop` are parsed names; what is named beats `ALL`, dropping
+    beats adding.
+    """
     if privileged:
         return ALL
     if not add and not drop:

@@ -1,10 +1,11 @@
-"""Claims: how two commands that would change one container at once are kept apart, without a lock server or flock.
+"""Claims: how two commands that would change one container at once are kept apart, without a lock server or
+flock.
 
-A claim is an empty file in the container's directory named `claim.<owner>.<random>`. One puts up one's own claim,
-then looks: if nobody else's living claim is there, the container is claimed; otherwise one takes one's own away
-and tries again a little later. Of two at once, whoever looked last has seen the other, so they never both go on.
-The claim of a dead process is nobody's: it is passed over and swept away. Names are never used twice, so sweeping a
-dead claim cannot hit a living one.
+A claim is an empty file in the container's directory named `claim.<owner>.<random>`. One puts up one's
+own claim, then looks: if nobody else's living claim is there, the container is claimed; otherwise one
+takes one's own away and tries again a little later. Of two at once, whoever looked last has seen the
+other, so they never both go on. The claim of a dead process is nobody's: it is passed over and swept
+away. Names are never used twice, so sweeping a dead claim cannot hit a living one.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ class Claim:
         wait_s = 0.002
         while not self.attempt():
             if time.monotonic() > deadline:
-                raise WrongState(f"container {os.path.basename(self.directory)[:12]} is being changed by another command")
+                raise WrongState(
+                    f"container {os.path.basename(self.directory)[:12]} is being changed by another command"
+                )
             # Unequal steps, so that two who met once do not meet for ever.
             time.sleep(wait_s * (0.5 + os.urandom(1)[0] / 255))
             wait_s = min(wait_s * 2, 0.1)

@@ -35,7 +35,9 @@ class Containers:
         return Container(self._engine, container_id, document)
 
     def run(self, image: str, command: str | Sequence[str] | None = None, **options: Any) -> Container:
-        """Creates a container and starts it, detached. As a context manager it is stopped and removed at the end."""
+        """Creates a container and starts it, detached. As a context manager it is stopped and removed at the
+        end.
+        """
         container = self.create(image, command, **{**options, "detach": True})
         try:
             container.start()
@@ -49,13 +51,15 @@ class Containers:
         return container
 
     def get(self, name_or_id: str) -> Container:
-        """The container of a name, an id or an id's beginning. Raises NoSuchContainer; Conflict for an ambiguous id."""
+        """The container of a name, an id or an id's beginning. Raises NoSuchContainer; Conflict for an
+        ambiguous id.
+        """
         return Container(self._engine, self._engine.container_store.resolve(name_or_id))
 
     def list(
         self, *, all: bool = False, filters: Mapping[str, Any] | None = None, limit: int | None = None
     ) -> builtins.list[Container]:
-        """Running (or all) containers, newest first. Filters are Docker's: a value or a list of values each."""
+        """Running (or all) containers, newest first. Filters are Docker's: a value or several each."""
         from duckweed.containers.filters import Filter
 
         wanted = Filter(self._engine, filters) if filters else None
@@ -72,14 +76,19 @@ class Containers:
             if limit is not None and len(result) >= limit:
                 break
             try:
-                if (every or container.status == "running") and (wanted is None or wanted(container)):
+                state = container.state()
+                if state.is_leftover:
+                    continue  # swept by that look
+                if (every or state.running) and (wanted is None or wanted(container)):
                     result.append(container)
             except NoSuchContainer:
                 continue  # went away meanwhile
         return result
 
     def _is_abandoned(self, container: Container) -> bool:
-        """Sweeps a container of `engine.run` whose process and supervisor were both killed; true when it is gone."""
+        """Sweeps a container of `engine.run` whose process and supervisor were both killed; true when it is
+        gone.
+        """
         owner = container.document.get("ephemeral")
         if not owner or not scratch.is_stale(owner + "-"):
             return False
@@ -92,7 +101,9 @@ class Containers:
         return True
 
     def prune(self, filters: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Removes all stopped containers: `{"ContainersDeleted", "SpaceReclaimed"}`. Filters: label, label!, until."""
+        """Removes all stopped containers: `{"ContainersDeleted", "SpaceReclaimed"}`. Filters: label, label!,
+        until.
+        """
         deleted: builtins.list[str] = []
         reclaimed = 0
         for container in self.list(all=True, filters=filters):

@@ -1,7 +1,7 @@
 """One container: its life from `created` to removed, told by its directory and its supervisor.
 
-What may not happen twice at once (start, removal, the record of a death nobody wrote) is done under a `Claim` of the
-directory; everything else asks the supervisor, which is the only one who can answer.
+What may not happen twice at once (start, removal, the record of a death nobody wrote) is done under a
+`Claim` of the directory; everything else asks the supervisor, which is the only one who can answer.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _RECORD_PATIENCE_S = 10.0
 class Container:
     """One container of the store.
 
-    `id`, `short_id`, `name` (without slash), `status` ("created", "running", "exited" ...), `attrs` (docker
-    inspect's dict, computed now), `summary` (what ps shows: docker's /containers/json dict). As a context manager it is
-    stopped and removed at the end.
+    `id`, `short_id`, `name` (without slash), `status` ("created", "running", "exited" ...), `attrs`
+    (docker inspect's dict, computed now), `summary` (what ps shows: docker's /containers/json dict). As a
+    context manager it is stopped and removed at the end.
     """
 
     def __init__(self, engine: Engine, container_id: str, document: dict[str, Any] | None = None) -> None:
@@ -79,9 +79,11 @@ class Container:
         return (self.document.get("Config") or {}).get("Labels") or {}
 
     def state(self) -> State:
-        """The state of now. A death that its supervisor could not record is recorded here (and the container removed if it asked for that)."""
+        """The state of now. A death that its supervisor could not record is recorded here (and the container
+        removed if it asked for that).
+        """
         state = read_state(self.directory)
-        if state.lost:
+        if state.lost or state.is_leftover:
             self._record_death(state)
         return state
 
@@ -94,9 +96,15 @@ class Container:
             return
         try:
             again = read_state(self.directory)
-            if not again.lost:
+            if not (again.lost or again.is_leftover):
                 return
-            document = {**again.document, "status": "exited", "exit_code": 137, "finished_at": again.finished_at, "socket": ""}
+            document = {
+                **again.document,
+                "status": "exited",
+                "exit_code": 137,
+                "finished_at": again.finished_at,
+                "socket": "",
+            }
             scratch.write_json(self.engine.layout, f"{self.directory}/state.json", document)
             if state.auto_remove:
                 self._take_away(volumes=True)
@@ -128,17 +136,27 @@ class Container:
             os.close(supervisor.spawn_managed(self.directory, None))
 
     def launch(
-        self, *, attach: Sequence[str] = ("stdout", "stderr"), stdin: bool = False, rows: int = 0, cols: int = 0
+        self,
+        *,
+        attach: Sequence[str] = ("stdout", "stderr"),
+        stdin: bool = False,
+        rows: int = 0,
+        cols: int = 0,
     ) -> int:
-        """Starts it for an attached client and returns the channel's descriptor, inheritable, for `attach_argv(channel=fd)`.
+        """Starts it for an attached client and returns the channel's descriptor, inheritable, for
+        `attach_argv(channel=fd)`.
 
         `attach` names the streams wanted. The client's attach message is in the channel before the supervisor
         starts, so no output is lost. Raises StartError, or WrongState when it runs already.
         """
         with Claim(self.directory):
             if not self._startable():
-                raise WrongState(f"container {self.short_id} is already running", "attach to it with `duckweed attach`")
-            fd = supervisor.spawn_managed(self.directory, supervisor.attach_request(attach, stdin, rows, cols))
+                raise WrongState(
+                    f"container {self.short_id} is already running", "attach to it with `duckweed attach`"
+                )
+            fd = supervisor.spawn_managed(
+                self.directory, supervisor.attach_request(attach, stdin, rows, cols)
+            )
         os.set_inheritable(fd, True)
         return fd
 
@@ -158,7 +176,8 @@ class Container:
         for point in self.document.get("Mounts") or ():
             if point["Type"] != "tmpfs" and not os.path.exists(point["Source"]):
                 raise UsageError(
-                    f'invalid mount config for type "{point["Type"]}": bind source path does not exist: {point["Source"]}'
+                    f'invalid mount config for type "{point["Type"]}": '
+                    f"bind source path does not exist: {point['Source']}"
                 )
 
     def attach_argv(
@@ -170,11 +189,16 @@ class Container:
         sig_proxy: bool = True,
         detach_keys: str | None = None,
     ) -> list[str]:
-        """The command line that the CLI `os.execv`s into: argv[0] is the runtime's path. With `channel` the one from `launch`.
+        """The command line that the CLI `os.execv`s into: argv[0] is the runtime's path. With `channel` the
+        one from `launch`.
 
         Raises WrongState when it does not run (and no `channel` is given).
         """
-        where = ["--socket", self._running("attach to").socket] if channel is None else ["--channel", str(channel)]
+        where = (
+            ["--socket", self._running("attach to").socket]
+            if channel is None
+            else ["--channel", str(channel)]
+        )
         argv = [supervisor.RUNTIME, "attach", *where]
         if stdin:
             argv.append("--stdin")
@@ -202,7 +226,9 @@ class Container:
         privileged: bool = False,
         detach_keys: str | None = None,
     ) -> list[str]:
-        """The command line that the CLI `os.execv`s into for `exec`. Raises WrongState unless the container runs."""
+        """The command line that the CLI `os.execv`s into for `exec`. Raises WrongState unless the container
+        runs.
+        """
         import json
 
         state = self._running("exec in")
@@ -226,7 +252,15 @@ class Container:
         from duckweed.containers import execution
 
         return execution.request_of(
-            self.document, command, env=env, env_file=env_file, workdir=workdir, user=user, tty=tty, detach=detach, privileged=privileged
+            self.document,
+            command,
+            env=env,
+            env_file=env_file,
+            workdir=workdir,
+            user=user,
+            tty=tty,
+            detach=detach,
+            privileged=privileged,
         )
 
     def exec(
@@ -245,7 +279,8 @@ class Container:
     ) -> Result:
         """Runs a command in the running container and waits for it (with `detach` only for its start).
 
-        Raises WrongState, StartError, CommandFailed with `check`; TimeoutError after `timeout` seconds (the command is killed).
+        Raises WrongState, StartError, CommandFailed with `check`; TimeoutError after `timeout` seconds
+        (the command is killed).
         """
         from duckweed.containers import execution
 
@@ -261,13 +296,17 @@ class Container:
     def _running(self, operation: str) -> State:
         state = self.state()
         if state.elsewhere:
-            raise WrongState(f"cannot {operation} container {self.short_id}: it is running on the host `{state.elsewhere}`")
+            raise WrongState(
+                f"cannot {operation} container {self.short_id}: it is running on the host `{state.elsewhere}`"
+            )
         if not state.running:
             raise self._not_running()
         return state
 
     def _not_running(self) -> WrongState:
-        return WrongState(f"container {self.id} is not running", f"start it with `duckweed start {self.short_id}`")
+        return WrongState(
+            f"container {self.id} is not running", f"start it with `duckweed start {self.short_id}`"
+        )
 
     def kill(self, signal: str | int = "KILL") -> None:
         """Sends a signal to init. Raises WrongState unless it runs."""
@@ -293,7 +332,9 @@ class Container:
         return True
 
     def stop(self, timeout: float | None = None, signal: str | int | None = None) -> None:
-        """Sends the stop signal, waits `timeout` seconds (else its own StopTimeout, else 10), then SIGKILL; -1 waits for ever."""
+        """Sends the stop signal, waits `timeout` seconds (else its own StopTimeout, else 10), then SIGKILL;
+        -1 waits for ever.
+        """
         config = self.document.get("Config") or {}
         number = parse_signal(signal) if signal is not None else int(self.document.get("stop_signal") or 15)
         patience = config.get("StopTimeout", _DEFAULT_STOP_TIMEOUT_S) if timeout is None else timeout
@@ -305,7 +346,9 @@ class Container:
             return
         self._signal(state, SIGKILL)
         if not self._await_end(state, 30.0):
-            raise WrongState(f"cannot stop container {self.short_id}: it does not end after {signal_name(SIGKILL)}")
+            raise WrongState(
+                f"cannot stop container {self.short_id}: it does not end after {signal_name(SIGKILL)}"
+            )
 
     def restart(self, timeout: float | None = None) -> None:
         """Stops and starts it."""
@@ -326,7 +369,9 @@ class Container:
         return ended
 
     def _await_record(self) -> State:
-        """The state once it no longer says `running`: a supervisor that answers nobody is about to write so, or dead."""
+        """The state once it no longer says `running`: a supervisor that answers nobody is about to write so,
+        or dead.
+        """
         deadline = time.monotonic() + _RECORD_PATIENCE_S
         pause_s = 0.0005
         while True:
@@ -337,7 +382,9 @@ class Container:
             pause_s = min(pause_s * 2, 0.02)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Waits for the end and returns the exit code; at once when it does not run. TimeoutError after `timeout` seconds."""
+        """Waits for the end and returns the exit code; at once when it does not run. TimeoutError after
+        `timeout` seconds.
+        """
         state = self.state()
         if not state.running:
             if not os.path.isdir(self.directory):
@@ -358,7 +405,9 @@ class Container:
             return self._await_record().exit_code
 
     def remove(self, force: bool = False, volumes: bool = False) -> None:
-        """Removes it; `force` kills first; `volumes` removes its anonymous volumes. Raises Conflict while it runs."""
+        """Removes it; `force` kills first; `volumes` removes its anonymous volumes. Raises Conflict while it
+        runs.
+        """
         name = self.name
         state = self.state()
         if state.running:
@@ -369,7 +418,9 @@ class Container:
                 )
             self._signal(state, SIGKILL)
             if not self._await_end(state, 30.0):
-                raise WrongState(f"cannot remove container {self.short_id}: it does not end after {signal_name(SIGKILL)}")
+                raise WrongState(
+                    f"cannot remove container {self.short_id}: it does not end after {signal_name(SIGKILL)}"
+                )
             if not os.path.isdir(self.directory):
                 return  # it removed itself
         with Claim(self.directory):
@@ -396,9 +447,14 @@ class Container:
                     "Error when allocating new name: "
                     "Renaming a container with the same name as its current name"
                 )
-            if (self.document.get("HostConfig") or {}).get("AutoRemove") and read_state(self.directory).running:
+            if (self.document.get("HostConfig") or {}).get("AutoRemove") and read_state(
+                self.directory
+            ).running:
                 # The supervisor was told at its start which name to give back.
-                raise Unsupported("cannot rename a running container that removes itself", "stop it, or give it its name at `run`")
+                raise Unsupported(
+                    "cannot rename a running container that removes itself",
+                    "stop it, or give it its name at `run`",
+                )
             self.engine.container_store.rename(self.id, name)
             self._document = None
             self._rename_in_spec(name)
@@ -428,7 +484,7 @@ class Container:
         until: str | float | None = None,
         timestamps: bool = False,
     ) -> Iterator[tuple[str, bytes]]:
-        """The log as `(stream, bytes)` pieces; a piece usually is one line. `follow` ends with the container."""
+        """The log as `(stream, bytes)`, mostly a line a piece. `follow` ends with the container."""
         from duckweed.containers import logs
 
         log = (self.document.get("HostConfig") or {}).get("LogConfig") or {}
@@ -465,7 +521,9 @@ class Container:
         return {"SizeRw": written, "SizeRootFs": written + below}
 
     def top(self, ps_args: str = "") -> dict[str, Any]:
-        """`{"Titles": [...], "Processes": [[...], ...]}` of its processes, as `ps -ef` would; `ps_args` is not looked at."""
+        """`{"Titles": [...], "Processes": [[...], ...]}` of its processes, as `ps -ef` would; `ps_args` is
+        not looked at.
+        """
         from duckweed.containers.processes import list_processes
 
         return list_processes(self._running("list the processes of").pid)
@@ -480,12 +538,14 @@ class Container:
 
             number, _, protocol = private.partition("/")
             raise NotFound(f"no public port '{number}/{protocol or 'tcp'}' published for {self.name}")
-        self.document  # noqa: B018: a container that has gone must be said to have gone
+        _ = self.document  # a container that has gone must be said to have gone
         return {}
 
 
 class _EndWatch:
-    """Tells a follower of the log whether the container still runs, by a wait connection instead of asking again."""
+    """Tells a follower of the log whether the container still runs, by a wait connection instead of asking
+    again.
+    """
 
     def __init__(self, container: Container) -> None:
         self.state = container.state()

@@ -1,8 +1,9 @@
-"""Making a container: its directory is built in `tmp/` and renamed into place whole, then its name is claimed.
+"""Making a container: its directory is built in `tmp/` and renamed into place whole, then its name is
+claimed.
 
-The order is what makes it safe without locks. The directory first: it is the reference that keeps the image's layers
-and the volumes, so they are looked for once more after it is there. The name second: a name that points at no directory
-is then always a dead one.
+The order is what makes it safe without locks. The directory first: it is the reference that keeps the
+image's layers and the volumes, so they are looked for once more after it is there. The name second: a
+name that points at no directory is then always a dead one.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from duckweed.containers.options import Options
-    from duckweed.engine import Engine
     from duckweed.containers.place import Place
+    from duckweed.engine import Engine
 
 _RANDOM_NAMES_TRIED = 20
 
@@ -88,7 +89,9 @@ class Plan:
                 container_id=self.draft.id,
                 directory=directory,
                 hostname=self.hostname,
-                rootfs=spec.rootfs_of(self.rootfs_kind(), directory, [*self.image.lower, self.layout.mountpoints]),
+                rootfs=spec.rootfs_of(
+                    self.rootfs_kind(), directory, [*self.image.lower, self.layout.mountpoints]
+                ),
                 uid_map=self.place.uid_map,
                 gid_map=self.place.gid_map,
                 namespaces=self.place.namespaces,
@@ -134,7 +137,9 @@ class Plan:
         if self.rootfs_kind() == "copy":
             os.mkdir(f"{path}/rootfs", 0o755)
         write_file(f"{path}/hostname", self.hostname + "\n")
-        write_file(f"{path}/hosts", hosts_file(self.hostname, options.domainname, options.network, options.add_host))
+        write_file(
+            f"{path}/hosts", hosts_file(self.hostname, options.domainname, options.network, options.add_host)
+        )
         resolver = resolver_file(options.network, options.dns, options.dns_search, options.dns_option)
         write_file(f"{path}/resolv.conf", resolver)
         write_file(f"{path}/config.json", self.spec_text(ephemeral))
@@ -158,7 +163,8 @@ def check_platform(image: Any, wanted: str) -> None:
     asked, found = Platform.parse(wanted), Platform(image.os, image.architecture)
     if (asked.os, asked.architecture) != (found.os, found.architecture):
         raise UsageError(
-            f"image with reference {image.asked} was found but its platform ({found.os}/{found.architecture}) "
+            f"image with reference {image.asked} was found but its platform "
+            f"({found.os}/{found.architecture}) "
             f"does not match the specified platform ({asked.os}/{asked.architecture})"
         )
 
@@ -224,7 +230,9 @@ def refuse_taken(engine: Engine, name: str) -> None:
 
 
 def copy_up(plan: Plan) -> None:
-    """Fills empty volumes with what the image has at their mount points, as Docker does at create. Raises StoreError."""
+    """Fills empty volumes with what the image has at their mount points, as Docker does at create. Raises
+    StoreError.
+    """
     if plan.image.is_host:
         return
     from duckweed.containers.image_tree import sources_of

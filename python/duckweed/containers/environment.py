@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 def parse_environment(value: Iterable[str] | Mapping[str, object] | str) -> list[str]:
-    """`K=V` lines; a bare `K` (or a `None` in a mapping) takes its value from our environment, or is left out."""
+    """`K=V` lines; a bare `K` (or a `None` in a mapping) takes its value from our environment, or is left
+    out.
+    """
     if isinstance(value, str):
         value = [value]
     elif hasattr(value, "items"):
@@ -21,7 +23,9 @@ def parse_environment(value: Iterable[str] | Mapping[str, object] | str) -> list
     for entry in value:
         name, equals, _ = entry.partition("=")
         if not name:
-            raise UsageError(f"invalid environment variable: {entry}", "write `NAME=value`, or `NAME` to pass it on")
+            raise UsageError(
+                f"invalid environment variable: {entry}", "write `NAME=value`, or `NAME` to pass it on"
+            )
         if "\0" in entry:
             raise UsageError(f"invalid environment variable: {name} contains a NUL")
         if equals:

@@ -1,9 +1,9 @@
 """`engine.run`: a container that lives exactly as long as one call.
 
-The fast path. The bundle is made like any other, but without a name, a log or an attach socket's client: the
-command has our pipes as its stdio, the supervisor tells the exit code on the channel and removes everything, and when
-this process dies the channel closes and the container with it. Each call keeps its own state, so any number of threads
-and tasks may be in here at once.
+The fast path. The bundle is made like any other, but without a name, a log or an attach socket's client:
+the command has our pipes as its stdio, the supervisor tells the exit code on the channel and removes
+everything, and when this process dies the channel closes and the container with it. Each call keeps its
+own state, so any number of threads and tasks may be in here at once.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ _CHUNK = 64 * 1024
 class Bundle:
     """A prepared container: `argv` runs it. `finish` judges what came of it."""
 
-    __slots__ = ("argv", "fds", "plan", "word")
+    __slots__ = ("argv", "fds", "plan", "standbys", "word")
 
-    def __init__(self, engine: Engine, image: str, command: str | Sequence[str] | None, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, engine: Engine, image: str, command: str | Sequence[str] | None, options: Mapping[str, Any]
+    ) -> None:
         from duckweed.containers.collection import find_image
 
         parsed = parse(command, options)
@@ -76,8 +78,12 @@ class Bundle:
             "--inherit",
         ]
         self.fds: list[tuple[int, int]] = []
-        namespace = -1 if parsed.privileged else engine.shared_namespace(plan.place).descriptor()
+        self.standbys: tuple[_core.Standbys, str] | None = None
+        shared = engine.shared_namespace(plan.place)
+        namespace = -1 if parsed.privileged else shared.descriptor()
         if namespace >= 0:
+            if shared.standbys is not None:
+                self.standbys = (shared.standbys, plan.draft.final_path)
             self.argv += ["--userns", str(NUMBER)]
             self.fds.append((namespace, NUMBER))
 
@@ -93,7 +99,9 @@ class Bundle:
                 pass
             plan.engine.discard_volumes(plan.points)
 
-    def finish(self, exit_code: int, error: str, stdout: bytes, stderr: bytes, timed_out: bool, check: bool) -> Result:
+    def finish(
+        self, exit_code: int, error: str, stdout: bytes, stderr: bytes, timed_out: bool, check: bool
+    ) -> Result:
         """The Result. Raises StartError, and CommandFailed when `check` is set."""
         from duckweed.engine import Result
 
@@ -137,7 +145,13 @@ def run(
     bundle = Bundle(engine, image, command, options)
     try:
         end = _core.run_inherit(
-            bundle.argv, channel_fd=supervisor.CHANNEL, stdin=data, capture=capture, timeout_s=timeout, fds=bundle.fds
+            bundle.argv,
+            channel_fd=supervisor.CHANNEL,
+            stdin=data,
+            capture=capture,
+            timeout_s=timeout,
+            fds=bundle.fds,
+            standbys=bundle.standbys,
         )
     except OSError as error:
         raise supervisor.cannot_start(error) from None
@@ -193,7 +207,9 @@ class _Watch:
         self.answer: dict[str, Any] = {}
         self.feed = memoryview(b"")
 
-    def start(self, argv: Sequence[str], passed: Sequence[tuple[int, int]], data: bytes | None, capture: bool) -> None:
+    def start(
+        self, argv: Sequence[str], passed: Sequence[tuple[int, int]], data: bytes | None, capture: bool
+    ) -> None:
         """Spawns the supervisor with our pipes. Raises StartError."""
         self.channel, theirs = _core.channel()
         fds = [(theirs, supervisor.CHANNEL), *passed]
@@ -305,7 +321,11 @@ class _Watch:
 
     def close(self) -> None:
         """Lets go of everything that is still open."""
-        for fd, remove in ((self.out, self.loop.remove_reader), (self.err, self.loop.remove_reader), (self.stdin, self.loop.remove_writer)):
+        for fd, remove in (
+            (self.out, self.loop.remove_reader),
+            (self.err, self.loop.remove_reader),
+            (self.stdin, self.loop.remove_writer),
+        ):
             if fd >= 0:
                 remove(fd)
                 os.close(fd)

@@ -44,7 +44,11 @@ def request_of(
     if workdir and not workdir.startswith("/"):
         raise UsageError(f"the working directory '{workdir}' is invalid, it needs to be an absolute path")
     config = document.get("Config") or {}
-    lines = [line for path in ([env_file] if isinstance(env_file, str) else env_file) for line in read_file(path, inherit=True)]
+    lines = [
+        line
+        for path in ([env_file] if isinstance(env_file, str) else env_file)
+        for line in read_file(path, inherit=True)
+    ]
     environment = process_environment(config.get("Env") or (), config.get("Hostname") or "", tty)
     return {
         "op": "exec",
@@ -64,7 +68,9 @@ def request_of(
 def execute(
     socket: str, request: Mapping[str, Any], *, input: bytes | str | None, check: bool, timeout: float | None
 ) -> Result:
-    """Sends the request, feeds and collects its streams, and waits for its end. Raises NobodyThere, StartError ..."""
+    """Sends the request, feeds and collects its streams, and waits for its end. Raises NobodyThere,
+    StartError ...
+    """
     from duckweed.engine import Result
 
     data = input.encode() if isinstance(input, str) else input

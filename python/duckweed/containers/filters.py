@@ -1,6 +1,8 @@
-"""`--filter` for containers: name, id, label, status, exited, ancestor, volume, network, before, since, until.
+"""`--filter` for containers: name, id, label, status, exited, ancestor, volume, network, before, since,
+until.
 
-Values of one key are alternatives, except labels, which must all be there; different keys must all hold. Docker's rules.
+Values of one key are alternatives, except labels, which must all be there; different keys must all hold.
+Docker's rules.
 """
 
 from __future__ import annotations
@@ -20,9 +22,23 @@ if TYPE_CHECKING:
 
 _STATUSES = ("created", "restarting", "running", "removing", "paused", "exited", "dead")
 _KEYS = (
-    "name", "id", "label", "label!", "status", "exited", "ancestor", "volume", "network", "before", "since", "until",
-    "is-task", "health", "publish", "expose",
-)  # fmt: skip
+    "name",
+    "id",
+    "label",
+    "label!",
+    "status",
+    "exited",
+    "ancestor",
+    "volume",
+    "network",
+    "before",
+    "since",
+    "until",
+    "is-task",
+    "health",
+    "publish",
+    "expose",
+)
 
 
 def parse_filters(filters: Mapping[str, Any] | None) -> dict[str, list[str]]:
@@ -30,12 +46,16 @@ def parse_filters(filters: Mapping[str, Any] | None) -> dict[str, list[str]]:
     parsed: dict[str, list[str]] = {}
     for key, value in (filters or {}).items():
         values = [value] if isinstance(value, (str, int, bool)) else list(value)
-        parsed[key] = [("true" if item else "false") if isinstance(item, bool) else str(item) for item in values]
+        parsed[key] = [
+            ("true" if item else "false") if isinstance(item, bool) else str(item) for item in values
+        ]
         if key not in _KEYS:
             raise UsageError(f"invalid filter '{key}'", f"known filters: {', '.join(_KEYS)}", exit_code=1)
     for status in parsed.get("status", ()):
         if status not in _STATUSES:
-            raise UsageError(f"invalid filter 'status={status}'", f"one of {', '.join(_STATUSES)}", exit_code=1)
+            raise UsageError(
+                f"invalid filter 'status={status}'", f"one of {', '.join(_STATUSES)}", exit_code=1
+            )
     for code in parsed.get("exited", ()):
         if not code.isdigit():
             raise UsageError(f"invalid filter 'exited={code}'", exit_code=1)
@@ -51,7 +71,9 @@ class Filter:
         self._engine = engine
         # What `before`, `since` and `until` mean is looked up once: the created times to compare with.
         self._moments = {
-            key: self._moment(key, self.filters[key][-1]) for key in ("before", "since", "until") if self.filters.get(key)
+            key: self._moment(key, self.filters[key][-1])
+            for key in ("before", "since", "until")
+            if self.filters.get(key)
         }
         self._ancestors = [self._ancestor(name) for name in self.filters.get("ancestor", ())]
 
@@ -69,7 +91,9 @@ class Filter:
             return name, ""
 
     def __call__(self, container: Container) -> bool:
-        return all(_TESTS[key](self, container, values) for key, values in self.filters.items() if key in _TESTS)
+        return all(
+            _TESTS[key](self, container, values) for key, values in self.filters.items() if key in _TESTS
+        )
 
     def _labels(self, container: Container, values: Iterable[str]) -> bool:
         return all(_has_label(container.labels, value) for value in values)
@@ -78,7 +102,9 @@ class Filter:
         return not any(_has_label(container.labels, value) for value in values)
 
     def _names(self, container: Container, values: Iterable[str]) -> bool:
-        return any(_matches(value, "/" + container.name) or _matches(value, container.name) for value in values)
+        return any(
+            _matches(value, "/" + container.name) or _matches(value, container.name) for value in values
+        )
 
     def _ids(self, container: Container, values: Iterable[str]) -> bool:
         return any(_matches("^" + value.lstrip("^"), container.id) for value in values)
@@ -92,11 +118,16 @@ class Filter:
 
     def _is_descendant(self, container: Container, values: Iterable[str]) -> bool:
         document = container.document
-        return any(document["Image"] == name or (found and document["ImageID"] == found) for name, found in self._ancestors)
+        return any(
+            document["Image"] == name or (found and document["ImageID"] == found)
+            for name, found in self._ancestors
+        )
 
     def _volumes(self, container: Container, values: Iterable[str]) -> bool:
         points = container.document.get("Mounts") or ()
-        held = {text for point in points for text in (point.get("Name"), point["Destination"], point["Source"])}
+        held = {
+            text for point in points for text in (point.get("Name"), point["Destination"], point["Source"])
+        }
         return any(value in held for value in values)
 
     def _networks(self, container: Container, values: Iterable[str]) -> bool:

@@ -1,7 +1,7 @@
 """Finding a directory of an image in its layers, without mounting anything.
 
-Needed for the first contents of a volume. The layers' trees are hostile: links are read, never followed, and resolved here
-as the container would, beneath the image's root.
+Needed for the first contents of a volume. The layers' trees are hostile: links are read, never followed,
+and resolved here as the container would, beneath the image's root.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ _OPAQUE = "user.overlay.opaque"
 
 
 def sources_of(lower: Sequence[str], target: str) -> list[str]:
-    """The directories that make up `target` in the image whose trees are `lower` (topmost first), topmost first.
+    """The directories that make up `target` in the image whose trees are `lower` (topmost first), topmost
+    first.
 
     Empty when the image has no directory there.
     """

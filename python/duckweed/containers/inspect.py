@@ -1,6 +1,7 @@
 """`docker inspect`'s dict: what was asked for at create, and what has become of it.
 
-`config_of` and `host_config_of` are written into container.json once; `inspect` joins them with the state of now.
+`config_of` and `host_config_of` are written into container.json once; `inspect` joins them with the state
+of now.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def config_of(
         "Hostname": hostname,
         "Domainname": options.domainname,
         "User": options.user or config.get("User") or "",
-        "AttachStdin": options.interactive and not options.detach and (not options.attach or "stdin" in attach),
+        "AttachStdin": options.interactive
+        and not options.detach
+        and (not options.attach or "stdin" in attach),
         "AttachStdout": "stdout" in attach,
         "AttachStderr": "stderr" in attach,
         "Tty": options.tty,
@@ -39,7 +42,9 @@ def config_of(
         "Image": image,
         "Volumes": volumes or None,
         "WorkingDir": options.workdir or config.get("WorkingDir") or "",
-        "Entrypoint": list(options.entrypoint) if options.entrypoint is not None else config.get("Entrypoint"),
+        "Entrypoint": list(options.entrypoint)
+        if options.entrypoint is not None
+        else config.get("Entrypoint"),
         "OnBuild": None,
         "Labels": labels,
     }
@@ -97,7 +102,8 @@ def host_config_of(options: Options) -> dict[str, Any]:
         "ShmSize": options.shm_size,
         "Runtime": "duckweed-runtime",
         "Isolation": options.isolation if options.isolation != "auto" else "",
-        "Ulimits": [{"Name": name, "Soft": soft, "Hard": hard} for name, soft, hard in options.ulimit] or None,
+        "Ulimits": [{"Name": name, "Soft": soft, "Hard": hard} for name, soft, hard in options.ulimit]
+        or None,
         "Init": options.init or None,
         "Mounts": [_mount_request(mount) for mount in options.mount] or None,
     }
@@ -198,7 +204,9 @@ def network_settings(network: str) -> dict[str, Any]:
         "IPAddress": "",
         "IPPrefixLen": 0,
         "MacAddress": "",
-        "Networks": {network: {"NetworkID": "", "EndpointID": "", "Gateway": "", "IPAddress": "", "MacAddress": ""}},
+        "Networks": {
+            network: {"NetworkID": "", "EndpointID": "", "Gateway": "", "IPAddress": "", "MacAddress": ""}
+        },
     }
 
 
@@ -216,7 +224,9 @@ def summary(document: Mapping[str, Any], state: State) -> dict[str, Any]:
         "Image": document["Image"],
         "ImageID": document["ImageID"],
         # Docker's daemon quotes so, and no more: words with a blank, apostrophes or not.
-        "Command": " ".join([document["Path"], *(f"'{word}'" if " " in word else word for word in document["Args"])]),
+        "Command": " ".join(
+            [document["Path"], *(f"'{word}'" if " " in word else word for word in document["Args"])]
+        ),
         "Created": created // 1_000_000_000,
         "Ports": [],
         "Labels": config.get("Labels") or {},

@@ -1,5 +1,7 @@
 """Resource limits of processes: `--ulimit name=soft[:hard]`."""
 
+# ruff: noqa: SIM905 (a list of words is read as one)
+
 from __future__ import annotations
 
 import re
@@ -7,9 +9,9 @@ import re
 from duckweed.errors import UsageError
 
 # setrlimit(2); the names are Docker's. -1 is "no limit".
-NAMES = (
-    "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack"
-).split()
+NAMES = """
+    as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack
+""".split()
 _UNLIMITED = 0xFFFF_FFFF_FFFF_FFFF
 
 
@@ -17,7 +19,9 @@ def parse_ulimit(text: str) -> tuple[str, int, int]:
     """`("nofile", 1024, 2048)` for `nofile=1024:2048`; -1 stays -1."""
     match = re.fullmatch(r"([^=]*)=([^:]*)(?::(.*))?", text)
     if match is None:
-        raise UsageError(f"invalid ulimit argument: {text}", "write `name=soft[:hard]`, for example `nofile=1024:2048`")
+        raise UsageError(
+            f"invalid ulimit argument: {text}", "write `name=soft[:hard]`, for example `nofile=1024:2048`"
+        )
     name, soft_text, hard_text = match.groups()
     if name.lower() not in NAMES:
         raise UsageError(f"invalid ulimit type: {name}", f"known types: {', '.join(NAMES)}")

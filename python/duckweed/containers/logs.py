@@ -1,8 +1,8 @@
 """Reading a container's json-file log: from the right place, in order, and to the very end.
 
-The supervisor appends one JSON entry a line and rotates by renaming: `container.log` is the newest, `.1` older, and so
-on. A reader holds the file open, so a rename beneath it loses nothing; at the end of a file it asks whether
-the name still means that file, and moves on only after reading once more.
+The supervisor appends one JSON entry a line and rotates by renaming: `container.log` is the newest, `.1`
+older, and so on. A reader holds the file open, so a rename beneath it loses nothing; at the end of a file
+it asks whether the name still means that file, and moves on only after reading once more.
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ def rotated_files(path: str) -> list[str]:
         entries = os.listdir(directory)
     except FileNotFoundError:
         return []
-    numbers = [int(entry[len(name) + 1 :]) for entry in entries if entry.startswith(name + ".") and entry[len(name) + 1 :].isdigit()]
+    numbers = [
+        int(entry[len(name) + 1 :])
+        for entry in entries
+        if entry.startswith(name + ".") and entry[len(name) + 1 :].isdigit()
+    ]
     files = [f"{path}.{number}" for number in sorted(numbers, reverse=True)]
     return files + ([path] if name in entries else [])
 
@@ -55,8 +59,9 @@ def read_log(
 ) -> Iterator[tuple[str, bytes]]:
     """The log's entries as `(stream, bytes)`.
 
-    `wait(seconds)` makes it follow: it is called at the end of the log, sleeps at most that long, and says whether the
-    container may still write; after it has said no, the rest is read and the iteration ends.
+    `wait(seconds)` makes it follow: it is called at the end of the log, sleeps at most that long, and
+    says whether the container may still write; after it has said no, the rest is read and the iteration
+    ends.
     """
     after = None if since in (None, "") else parse_moment(since)
     before = None if until in (None, "") else parse_moment(until)
@@ -75,7 +80,9 @@ def read_log(
 
 
 def _fixed(time: str) -> str:
-    """A logged time with nine digits of a second, as `docker logs -t` shows it: its lines begin in one column."""
+    """A logged time with nine digits of a second, as `docker logs -t` shows it: its lines begin in one
+    column.
+    """
     seconds, _, fraction = time[:-1].partition(".")
     return f"{seconds}.{fraction:0<9}Z" if time.endswith("Z") else time
 
@@ -94,7 +101,7 @@ def _open_all(path: str) -> list[BinaryIO]:
     seen: set[int] = set()
     for name in rotated_files(path):
         try:
-            file = open(name, "rb", buffering=0)  # noqa: SIM115: handed to the caller
+            file = open(name, "rb", buffering=0)
         except FileNotFoundError:
             continue
         inode = os.fstat(file.fileno()).st_ino
@@ -144,7 +151,9 @@ def _await_first(path: str, wait: Callable[[float], bool]) -> list[BinaryIO]:
         alive = wait(0.1)
 
 
-def _follow(path: str, file: BinaryIO, files: list[BinaryIO], wait: Callable[[float], bool]) -> Iterator[bytes]:
+def _follow(
+    path: str, file: BinaryIO, files: list[BinaryIO], wait: Callable[[float], bool]
+) -> Iterator[bytes]:
     rest = b""
     pause_s = 0.01
     alive = True
@@ -211,7 +220,9 @@ def _successors(path: str, file: BinaryIO) -> list[BinaryIO]:
 
 
 def _seek_tail(files: list[BinaryIO], count: int) -> list[BinaryIO]:
-    """Positions the files so that `count` lines remain; those before are closed. Reads from the end in blocks."""
+    """Positions the files so that `count` lines remain; those before are closed. Reads from the end in
+    blocks.
+    """
     for index in range(len(files) - 1, -1, -1):
         file = files[index]
         missing, position = _seek_lines_from_end(file, count)

@@ -1,7 +1,7 @@
 """From mounts wanted to mount points: volumes found or made, bind sources checked, the image's VOLUMEs added.
 
-A mount point is a dict in the shape of `docker inspect`'s Mounts, with three keys of our own that `spec` needs:
-IsDirectory, Recursive and Options. They are kept in container.json as they are.
+A mount point is a dict in the shape of `docker inspect`'s Mounts, with three keys of our own that `spec`
+needs: IsDirectory, Recursive and Options. They are kept in container.json as they are.
 """
 
 from __future__ import annotations

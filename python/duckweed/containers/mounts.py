@@ -1,8 +1,11 @@
-"""Mounts as people ask for them: `-v`, `--mount` and `--tmpfs`, checked in Docker's words and reduced to one form.
+"""Mounts as people ask for them: `-v`, `--mount` and `--tmpfs`, checked in Docker's words and reduced to one
+form.
 
-A `Mount` says what is wanted, not yet where it comes from: a volume's directory is found (or made) when the container
-is created, because only then does it belong to something.
+A `Mount` says what is wanted, not yet where it comes from: a volume's directory is found (or made) when
+the container is created, because only then does it belong to something.
 """
+
+# ruff: noqa: SIM905 (a list of words is read as one)
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ from duckweed.errors import UsageError
 
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
 _PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
-_TMPFS_FLAGS = (
-    "ro rw exec noexec suid nosuid dev nodev sync async dirsync atime noatime diratime nodiratime relatime norelatime"
-    " strictatime nostrictatime remount mand nomand silent loud"
-).split()
+_TMPFS_FLAGS = """
+    ro rw exec noexec suid nosuid dev nodev sync async dirsync atime noatime diratime nodiratime
+    relatime norelatime strictatime nostrictatime remount mand nomand silent loud
+""".split()
 _TMPFS_VALUES = ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol", "huge")
 
 
@@ -25,14 +28,25 @@ class Mount:
     """One mount wanted by the user.
 
     `kind` is "bind", "volume" or "tmpfs"; `source` a host path, a volume's name ("" is anonymous) or "";
-    `options` are tmpfs options; `mode` is what `inspect` shows; `via_mount` tells `--mount` from `-v`, because the first
-    refuses a missing source and the second makes it.
+    `options` are tmpfs options; `mode` is what `inspect` shows; `via_mount` tells `--mount` from `-v`,
+    because the first refuses a missing source and the second makes it.
     """
 
     __slots__ = (
-        "kind", "source", "target", "read_only", "options", "mode", "propagation", "nocopy", "create_source", "recursive",
-        "labels", "via_mount", "spec",
-    )  # fmt: skip
+        "kind",
+        "source",
+        "target",
+        "read_only",
+        "options",
+        "mode",
+        "propagation",
+        "nocopy",
+        "create_source",
+        "recursive",
+        "labels",
+        "via_mount",
+        "spec",
+    )
 
     def __init__(self, kind: str, source: str, target: str) -> None:
         self.kind = kind
@@ -54,7 +68,9 @@ def parse_volume(spec: str) -> Mount:
     """Reads `-v`: `/in/container`, `name:/in/container[:opts]` or `/on/host:/in/container[:opts]`."""
     parts = spec.split(":")
     if len(parts) > 3:
-        raise UsageError(f"invalid volume specification: '{spec}'", "write `[host path or name:]container path[:options]`")
+        raise UsageError(
+            f"invalid volume specification: '{spec}'", "write `[host path or name:]container path[:options]`"
+        )
     if "" in parts:
         raise UsageError(f"invalid spec: {spec}: empty section between colons")
     source = parts[0] if len(parts) > 1 else ""
@@ -63,10 +79,7 @@ def parse_volume(spec: str) -> Mount:
     if kind == "bind":
         source = _host_path(source)
     elif source and not _VOLUME_NAME.match(source):
-        raise UsageError(
-            f'create {source}: "{source}" includes invalid characters for a local volume name, only '
-            '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
-        )
+        raise _bad_name(source)
     mount = Mount(kind, source, target)
     mount.create_source = kind == "bind"
     mount.spec = ":".join([source, target, *parts[2:]]) if source else ""
@@ -93,10 +106,21 @@ def _volume_options(mount: Mount, text: str) -> None:
         elif option in ("consistent", "cached", "delegated"):
             group = "consistency"
         else:
-            raise UsageError(f"invalid mode: {text}", "options are `ro`, `rw`, `z`, `Z`, `nocopy` and a propagation such as `rslave`")
+            raise UsageError(
+                f"invalid mode: {text}",
+                "options are `ro`, `rw`, `z`, `Z`, `nocopy` and a propagation such as `rslave`",
+            )
         if group in seen:
             raise UsageError(f"invalid mode: {text}")
         seen.add(group)
+
+
+def _bad_name(name: str) -> UsageError:
+    return UsageError(
+        f'create {name}: "{name}" includes invalid characters for a local volume name, '
+        'only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. '
+        "If you intended to pass a host directory, use absolute path"
+    )
 
 
 def parse_tmpfs(spec: str) -> Mount:
@@ -110,7 +134,9 @@ def parse_tmpfs(spec: str) -> Mount:
         if not (key in _TMPFS_VALUES if equals else key in _TMPFS_FLAGS):
             raise UsageError(f'invalid tmpfs option ["{option}"]')
     mount.read_only = "ro" in given
-    mount.options = [name for name in ("noexec", "nosuid", "nodev") if name not in given and name[2:] not in given] + given
+    mount.options = [
+        name for name in ("noexec", "nosuid", "nodev") if name not in given and name[2:] not in given
+    ] + given
     return mount
 
 
@@ -122,7 +148,13 @@ def parse_mount(spec: str) -> Mount:
     for field in fields:
         key, equals, value = field.partition("=")
         key = key.strip().lower()
-        if not equals and key not in ("readonly", "ro", "volume-nocopy", "bind-nonrecursive", "bind-create-src"):
+        if not equals and key not in (
+            "readonly",
+            "ro",
+            "volume-nocopy",
+            "bind-nonrecursive",
+            "bind-create-src",
+        ):
             raise _mount_error(spec, f"invalid field '{field}' must be a key=value pair")
         name = _MOUNT_KEYS.get(key)
         if name is None:
@@ -173,10 +205,7 @@ def _mount_of(spec: str, kind: str, values: dict[str, str], labels: dict[str, st
     if kind == "bind" and not source:
         raise UsageError('invalid mount config for type "bind": field Source must not be empty')
     if kind == "volume" and source and not _VOLUME_NAME.match(source):
-        raise UsageError(
-            f'create {source}: "{source}" includes invalid characters for a local volume name, only '
-            '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
-        )
+        raise _bad_name(source)
     if values.get("volume-driver", "local") not in ("", "local"):
         raise UsageError(f"error looking up volume plugin {values['volume-driver']}: plugin not found")
     target = _target(values["target"], f'invalid mount config for type "{kind}": ')
@@ -186,7 +215,9 @@ def _mount_of(spec: str, kind: str, values: dict[str, str], labels: dict[str, st
     mount.read_only = _flag(spec, "readonly", values)
     mount.nocopy = _flag(spec, "volume-nocopy", values)
     mount.create_source = _flag(spec, "bind-create-src", values)
-    mount.recursive = not _flag(spec, "bind-nonrecursive", values) and values.get("bind-recursive") != "disabled"
+    mount.recursive = (
+        not _flag(spec, "bind-nonrecursive", values) and values.get("bind-recursive") != "disabled"
+    )
     mount.propagation = values.get("bind-propagation", "")
     if mount.propagation and mount.propagation not in _PROPAGATION:
         raise _mount_error(spec, f"invalid propagation mode: {mount.propagation}")
@@ -255,12 +286,17 @@ def check_source(mount: Mount) -> None:
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise UsageError(f"cannot use bind source `{mount.source}`: {(error.strerror or '').lower()}") from None
+        raise UsageError(
+            f"cannot use bind source `{mount.source}`: {(error.strerror or '').lower()}"
+        ) from None
     if not mount.create_source:
-        raise UsageError(f'invalid mount config for type "bind": bind source path does not exist: {mount.source}')
+        raise UsageError(
+            f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
+        )
     try:
         os.makedirs(mount.source, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"error while creating mount source path '{mount.source}': mkdir {mount.source}: {(error.strerror or '').lower()}"
+            f"error while creating mount source path '{mount.source}': "
+            f"mkdir {mount.source}: {(error.strerror or '').lower()}"
         ) from None

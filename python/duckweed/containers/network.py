@@ -1,4 +1,6 @@
-"""What a container knows of the network in this release: `none` or `host`, its hosts file and its resolv.conf."""
+"""What a container knows of the network in this release: `none` or `host`, its hosts file and its
+resolv.conf.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ if TYPE_CHECKING:
 
 _IPV4 = re.compile(r"(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})\Z")
 _PORTS = r"\d{1,5}(?:-\d{1,5})?"
-_PUBLISH = re.compile(rf"(?:(?P<ip>\[[^\]]*\]|[^:\[\]]*):)?(?:(?P<host>(?:{_PORTS})?):)?(?P<private>{_PORTS})(?:/(?P<protocol>\w+))?\Z")
+_PUBLISH = re.compile(
+    rf"(?:(?P<ip>\[[^\]]*\]|[^:\[\]]*):)?(?:(?P<host>(?:{_PORTS})?):)?(?P<private>{_PORTS})(?:/(?P<protocol>\w+))?\Z"
+)
 
 _HOSTS = (
     "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
@@ -27,10 +31,19 @@ def parse_network(text: str) -> str:
     if text in ("", "default"):
         return "none"
     if text.startswith("container:"):
-        raise Unsupported("sharing the network of a container is not in this release", "use `--network none` or `--network host`")
+        raise Unsupported(
+            "sharing the network of a container is not in this release",
+            "use `--network none` or `--network host`",
+        )
     if text in ("bridge", "slirp", "slirp4netns", "pasta", "private"):
-        raise Unsupported(f"network `{text}` is not in this release", "use `--network host` to reach out, or `--network none`")
-    raise Unsupported(f"network {text} not found: named networks are not in this release", "use `--network none` or `--network host`")
+        raise Unsupported(
+            f"network `{text}` is not in this release",
+            "use `--network host` to reach out, or `--network none`",
+        )
+    raise Unsupported(
+        f"network {text} not found: named networks are not in this release",
+        "use `--network none` or `--network host`",
+    )
 
 
 def is_address(text: str) -> bool:
@@ -73,10 +86,16 @@ def parse_server(text: str) -> str:
 
 
 def parse_publish(text: str) -> dict[str, str]:
-    """`-p [[ip:]host port:]container port[/protocol]`; only checked, nothing can be published in this release."""
+    """`-p [[ip:]host port:]container port[/protocol]`; only checked, nothing can be published in this
+    release.
+    """
     match = _PUBLISH.match(text)
     protocol = (match.group("protocol") or "tcp").lower() if match else ""
-    ports = [int(port) for port in re.findall(r"\d+", f"{match.group('host') or ''}-{match.group('private')}")] if match else [0]
+    ports = (
+        [int(port) for port in re.findall(r"\d+", f"{match.group('host') or ''}-{match.group('private')}")]
+        if match
+        else [0]
+    )
     if match is None or any(port > 65535 for port in ports) or protocol not in ("tcp", "udp", "sctp"):
         raise UsageError(f'invalid argument "{text}" for "-p, --publish" flag: invalid containerPort: {text}')
     ip, host, private = match.group("ip") or "", match.group("host"), match.group("private")
@@ -103,7 +122,7 @@ def hosts_file(hostname: str, domainname: str, network: str, extra: Sequence[tup
 
 
 def resolver_file(network: str, dns: Sequence[str], search: Sequence[str], options: Sequence[str]) -> str:
-    """What /etc/resolv.conf holds: the host's with `--dns*` laid over it; almost nothing without a network."""
+    """What /etc/resolv.conf holds: the host's with `--dns*` laid over it; without one `--dns*` alone."""
     lines: list[str] = []
     if network == "host" and not (dns and search and options):
         try:

@@ -1,7 +1,8 @@
 """What a user asks of a container, parsed and checked once for the command line and for scripts alike.
 
-An `Options` holds finished values only: numbers instead of `64m`, `Mount`s instead of `a:b:ro`. Its defaults are class
-attributes, so that asking for nothing costs nothing. Each option has one small reader in `_READERS`.
+An `Options` holds finished values only: numbers instead of `64m`, `Mount`s instead of `a:b:ro`. Its
+defaults are class attributes, so that asking for nothing costs nothing. Each option has one small reader
+in `_READERS`.
 """
 
 from __future__ import annotations
@@ -124,7 +125,9 @@ def parse_command(value: str | Sequence[str], what: str) -> list[str]:
         except ValueError as error:
             raise UsageError(f"cannot read {what} `{value}`: {str(error).lower()}") from None
     else:
-        words = [word.decode(errors="surrogateescape") if isinstance(word, bytes) else str(word) for word in value]
+        words = [
+            word.decode(errors="surrogateescape") if isinstance(word, bytes) else str(word) for word in value
+        ]
     for word in words:
         if "\0" in word:
             raise UsageError(f"{what} contains a NUL")
@@ -157,7 +160,8 @@ def _boolean(options: Options, name: str, value: object) -> None:
         lowered = value.lower()
         if lowered not in ("true", "false", "1", "0", "t", "f"):
             raise UsageError(
-                f'invalid argument "{value}" for "--{name.replace("_", "-")}" flag: strconv.ParseBool: parsing "{value}": invalid syntax'
+                f'invalid argument "{value}" for "--{name.replace("_", "-")}" flag: '
+                f'strconv.ParseBool: parsing "{value}": invalid syntax'
             )
         value = lowered in ("true", "1", "t")
     setattr(options, name, bool(value))
@@ -200,7 +204,9 @@ def _label(options: Options, name: str, value: Any) -> None:
 
 
 def _label_file(options: Options, name: str, value: Any) -> None:
-    options.label_file = parse_labels([line for path in _paths(value) for line in read_file(path, inherit=False)])
+    options.label_file = parse_labels(
+        [line for path in _paths(value) for line in read_file(path, inherit=False)]
+    )
 
 
 def _paths(value: Any) -> list[str]:
@@ -217,7 +223,9 @@ def _workdir(options: Options, name: str, value: object) -> None:
 
 
 def _volume(options: Options, name: str, value: Any) -> None:
-    if hasattr(value, "items"):  # docker-py's shape: {source: {"bind": target, "mode": "ro"}} or {source: target}
+    if hasattr(
+        value, "items"
+    ):  # docker-py's shape: {source: {"bind": target, "mode": "ro"}} or {source: target}
         specs = []
         for source, target in value.items():
             if isinstance(target, str):
@@ -240,7 +248,11 @@ def _tmpfs(options: Options, name: str, value: Any) -> None:
 
 def _hostname(options: Options, name: str, value: object) -> None:
     text = str(value)
-    if len(text.encode()) > 63 or not text.replace(".", "").replace("-", "").replace("_", "").isalnum() and text:
+    if (
+        len(text.encode()) > 63
+        or not text.replace(".", "").replace("-", "").replace("_", "").isalnum()
+        and text
+    ):
         raise UsageError(f"invalid hostname format: {text}")
     setattr(options, name, text)
 
@@ -318,7 +330,8 @@ def _stop_timeout(options: Options, name: str, value: Any) -> None:
         options.stop_timeout = int(value)
     except ValueError:
         raise UsageError(
-            f'invalid argument "{value}" for "--stop-timeout" flag: strconv.ParseInt: parsing "{value}": invalid syntax'
+            f'invalid argument "{value}" for "--stop-timeout" flag: '
+            f'strconv.ParseInt: parsing "{value}": invalid syntax'
         ) from None
 
 
@@ -327,7 +340,8 @@ def _attach(options: Options, name: str, value: Any) -> None:
     for stream in options.attach:
         if stream not in ("stdin", "stdout", "stderr"):
             raise UsageError(
-                f'invalid argument "{stream}" for "-a, --attach" flag: valid streams are STDIN, STDOUT and STDERR'
+                f'invalid argument "{stream}" for "-a, --attach" flag: '
+                "valid streams are STDIN, STDOUT and STDERR"
             )
 
 
@@ -337,7 +351,8 @@ def _choice(*words: str) -> Callable[[Options, str, object], None]:
         if text not in words:
             flag = name.replace("_", "-")
             raise UsageError(
-                f'invalid argument "{text}" for "--{flag}" flag', f"`--{flag}` is one of {', '.join(f'`{word}`' for word in words)}"
+                f'invalid argument "{text}" for "--{flag}" flag',
+                f"`--{flag}` is one of {', '.join(f'`{word}`' for word in words)}",
             )
         setattr(options, name, text)
 
@@ -347,7 +362,9 @@ def _choice(*words: str) -> Callable[[Options, str, object], None]:
 def _isolation(options: Options, name: str, value: object) -> None:
     text = str(value) or "auto"
     if text == "trap":
-        raise Unsupported("the trap isolation is not in this release", "use `--isolation userns`, or leave it out")
+        raise Unsupported(
+            "the trap isolation is not in this release", "use `--isolation userns`, or leave it out"
+        )
     _choice("auto", "default", "userns")(options, name, text)
     options.isolation = "auto" if text == "default" else text
 
@@ -356,10 +373,14 @@ def _restart(options: Options, name: str, value: object) -> None:
     text = str(value) or "no"
     policy, colon, count = text.partition(":")
     if policy not in ("no", "always", "unless-stopped", "on-failure") or (colon and not count.isdigit()):
-        raise UsageError(f"invalid restart policy: unknown policy '{text}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'")
+        raise UsageError(
+            f"invalid restart policy: unknown policy '{text}'; "
+            "use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+        )
     if policy != "no":
         raise Unsupported(
-            f"restart policy `{policy}` is not in this release", "leave `--restart` out and start it again with `duckweed start`"
+            f"restart policy `{policy}` is not in this release",
+            "leave `--restart` out and start it again with `duckweed start`",
         )
 
 

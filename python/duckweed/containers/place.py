@@ -20,7 +20,17 @@ class Place:
     `namespaces` that can be had; `flavour` of the layers; `notes`, what is poorer and why.
     """
 
-    __slots__ = ("_maps", "flavour", "gid_map", "idmap", "isolation", "namespaces", "notes", "rootfs", "uid_map")
+    __slots__ = (
+        "_maps",
+        "flavour",
+        "gid_map",
+        "idmap",
+        "isolation",
+        "namespaces",
+        "notes",
+        "rootfs",
+        "uid_map",
+    )
 
     def __init__(self, choice: Choice) -> None:
         self.isolation = choice.isolation

@@ -56,7 +56,16 @@ def _row(pid: int) -> list[str] | None:
     share = int(100 * used_s / age_s) if age_s > 0 else 0
     started = time.localtime(time.time() - age_s)
     when = time.strftime("%H:%M" if age_s < 86400 else "%b%d", started)
-    return [_user(uid), str(pid), fields[1], str(share), when, _terminal(int(fields[4])), _clock(used_s), command]
+    return [
+        _user(uid),
+        str(pid),
+        fields[1],
+        str(share),
+        when,
+        _terminal(int(fields[4])),
+        _clock(used_s),
+        command,
+    ]
 
 
 def _user(uid: int) -> str:

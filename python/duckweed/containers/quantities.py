@@ -32,7 +32,9 @@ def parse_size(text: str | int | float, flag: str = "") -> int:
         return int(text)
     match = _SIZE.match(str(text).strip())
     if match is None:
-        raise UsageError(_about(flag, text, f"invalid size: '{text}'"), "write a number with a unit, such as `64m` or `1g`")
+        raise UsageError(
+            _about(flag, text, f"invalid size: '{text}'"), "write a number with a unit, such as `64m` or `1g`"
+        )
     return int(float(match.group(1)) * 1024 ** _POWER[(match.group(2) or "").lower()])
 
 
@@ -83,7 +85,9 @@ def parse_rfc3339(text: str) -> int | None:
         return None
     year, month, day, hour, minute, second, fraction, zone = match.groups()
     fields = (int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0))
-    if not (1 <= fields[1] <= 12 and 1 <= fields[2] <= 31 and fields[3] < 24 and fields[4] < 60 and fields[5] < 61):
+    if not (
+        1 <= fields[1] <= 12 and 1 <= fields[2] <= 31 and fields[3] < 24 and fields[4] < 60 and fields[5] < 61
+    ):
         return None
     if zone is None:
         seconds = int(time.mktime((*fields, 0, 0, -1)))

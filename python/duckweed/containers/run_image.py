@@ -1,7 +1,8 @@
 """An image as a container needs it: its config and its trees, found once and then only checked.
 
-`engine.run` asks for the same image again and again; what it needs is kept with the identity of the file that said so
-(a tag's record is only ever replaced by rename, so its inode and time change with its meaning).
+`engine.run` asks for the same image again and again; what it needs is kept with the identity of the file
+that said so (a tag's record is only ever replaced by rename, so its inode and time change with its
+meaning).
 """
 
 from __future__ import annotations
@@ -21,9 +22,22 @@ if TYPE_CHECKING:
 
 
 class RunImage:
-    """`asked` is what the user typed; `lower` are the layers' trees, topmost first; `layers` their names in the store."""
+    """`asked` is what the user typed; `lower` are the layers' trees, topmost first; `layers` their names in
+    the store.
+    """
 
-    __slots__ = ("architecture", "asked", "id", "is_host", "layers", "lower", "os", "run_config", "_record", "_seen")
+    __slots__ = (
+        "architecture",
+        "asked",
+        "id",
+        "is_host",
+        "layers",
+        "lower",
+        "os",
+        "run_config",
+        "_record",
+        "_seen",
+    )
 
     def __init__(self, image: Image, record: str) -> None:
         self.asked = image.asked
@@ -51,7 +65,9 @@ def _identity(path: str) -> tuple[int, int, int] | None:
 
 
 def find(engine: Engine, name: str) -> RunImage:
-    """The image that `name` means, its layers all there in this place's flavour. Raises NoSuchImage, BadImage."""
+    """The image that `name` means, its layers all there in this place's flavour. Raises NoSuchImage,
+    BadImage.
+    """
     images = engine.images
     image = images.get(name)
     if not image.is_host:

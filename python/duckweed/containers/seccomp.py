@@ -1,7 +1,8 @@
 """A seccomp profile given by the user: from Docker's file format to the runtime spec's `linux.seccomp`.
 
-Docker's format is the spec's plus conditions: a rule may name architectures, capabilities and a least kernel version
-for which it holds (`includes`) or does not (`excludes`). They are decided here, once, for this machine.
+Docker's format is the spec's plus conditions: a rule may name architectures, capabilities and a least
+kernel version for which it holds (`includes`) or does not (`excludes`). They are decided here, once, for
+this machine.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ def read_profile(path: str) -> dict[str, Any]:
             f"opening seccomp profile ({path}) failed: open {path}: {(error.strerror or '').lower()}"
         ) from None
     except ValueError as error:
-        raise UsageError(f"opening seccomp profile ({path}) failed: compacting json failed: {error}") from None
+        raise UsageError(
+            f"opening seccomp profile ({path}) failed: compacting json failed: {error}"
+        ) from None
     if not isinstance(profile, dict) or not isinstance(profile.get("defaultAction"), str):
         raise UsageError(f"seccomp profile `{path}` has no defaultAction")
     return profile

@@ -1,9 +1,10 @@
 """One user namespace for the ephemeral containers of one engine.
 
-Making a user namespace and having newuidmap and newgidmap write its maps costs one to three milliseconds of a start that
-takes three to five. An engine that runs container after container makes it once and keeps it by a descriptor alone: no
-process, no file. Rootless podman shares one namespace between all containers of a user in the same way; mount, pid, ipc,
-network, host name and cgroup namespaces stay each container's own. A privileged container gets a user namespace of its own.
+Making a user namespace and having newuidmap and newgidmap write its maps costs one to three milliseconds
+of a start that takes three to five. An engine that runs container after container makes it once and keeps
+it by a descriptor alone: no process, no file. Rootless podman shares one namespace between all containers
+of a user in the same way; mount, pid, ipc, network, host name and cgroup namespaces stay each container's
+own. A privileged container gets a user namespace of its own.
 """
 
 from __future__ import annotations
@@ -23,27 +24,39 @@ NUMBER = 4
 
 
 class SharedNamespace:
-    """A user namespace with `place`'s maps, made when a second container asks for it: one alone would not gain by it."""
+    """A user namespace with `place`'s maps, made when a second container asks for it: one alone would not
+    gain by it.
+    """
 
-    __slots__ = ("_asked", "_fd", "_lock", "_place")
+    __slots__ = ("_asked", "_fd", "_lock", "_place", "standbys")
 
     def __init__(self, place: Place) -> None:
         self._place = place
         self._lock = threading.Lock()
         self._asked = 0
         self._fd = -1
+        # Supervisors in it that wait for the next container: `most` is enough for one thread after another.
+        self.standbys: _core.Standbys | None = None
 
     def descriptor(self) -> int:
-        """The descriptor, or -1 where the container should make its own. Never raises: sharing is only a saving."""
+        """The descriptor, or -1 where the container should make its own. Never raises: sharing is only a
+        saving.
+        """
         if self._fd < 0 and self._asked >= 0:
             with self._lock:
                 self._asked += 1
                 if self._fd < 0 and self._asked == 2:
                     self._fd = _make(*self._place.map_texts())
                     self._asked = -1 if self._fd < 0 else 0
+                    if self._fd >= 0:
+                        argv = [supervisor.RUNTIME, "supervise", "--channel", "3", "--inherit"]
+                        argv += ["--userns", str(NUMBER)]
+                        self.standbys = _core.Standbys(argv, [(self._fd, NUMBER)], os.cpu_count() or 1)
         return self._fd
 
     def __del__(self) -> None:
+        if self.standbys is not None:
+            self.standbys.close()
         if self._fd >= 0:
             os.close(self._fd)
 

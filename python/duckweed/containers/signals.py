@@ -1,14 +1,16 @@
 """Signals by name and number, without importing `signal` (its enums cost a millisecond)."""
 
+# ruff: noqa: SIM905 (a list of words is read as one)
+
 from __future__ import annotations
 
 from duckweed.errors import UsageError
 
 # Linux on x86-64 and arm64, signal(7). Real-time signals are computed: libc keeps 32 and 33 for itself.
-_NAMES = (
-    "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU URG"
-    " XCPU XFSZ VTALRM PROF WINCH IO PWR SYS"
-).split()
+_NAMES = """
+    HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP
+    TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS
+""".split()
 NUMBERS = {name: number for number, name in enumerate(_NAMES, 1)}
 NUMBERS.update({"IOT": 6, "CLD": 17, "POLL": 29, "RTMIN": 34, "RTMAX": 64})
 SIGTERM = 15

@@ -1,8 +1,8 @@
 """From an image's config and the user's options to config.json: the bundle that the runtime executes.
 
-The skeleton that all containers of an image share is made once (`Skeleton`); each container then fills in its id and
-what was asked for. Everything is plain dicts of the OCI runtime spec; what the spec lacks stands in the
-annotation `io.duckweed.container` (docs/contracts.md §4).
+The skeleton that all containers of an image share is made once (`Skeleton`); each container then fills in
+its id and what was asked for. Everything is plain dicts of the OCI runtime spec; what the spec lacks
+stands in the annotation `io.duckweed.container` (docs/contracts.md §4).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-# Docker's lists (moby `oci/defaults.go`, 2025): what a container must not read of the host's kernel, or not write.
+# Docker's lists (moby `oci/defaults.go`, 2025): what a container must not read of the host's kernel, or not
+# write.
 MASKED_PATHS = [
     "/proc/asound",
     "/proc/acpi",
@@ -41,6 +42,7 @@ MASKED_PATHS = [
 ]
 READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 
+
 def process_args(config: Mapping[str, Any], options: Options) -> list[str]:
     """The words to execute: entrypoint and command, an own entrypoint hiding the image's command."""
     entrypoint, command = config.get("Entrypoint") or [], config.get("Cmd") or []
@@ -51,7 +53,9 @@ def process_args(config: Mapping[str, Any], options: Options) -> list[str]:
         command = options.command
     args = [*entrypoint, *command]
     if not args:
-        raise UsageError("no command specified", "name a command after the image: this image has no default one")
+        raise UsageError(
+            "no command specified", "name a command after the image: this image has no default one"
+        )
     return args
 
 
@@ -66,7 +70,9 @@ def configured_environment(config: Mapping[str, Any], options: Options) -> list[
 
 
 def process_environment(environment: Sequence[str], hostname: str, tty: bool) -> list[str]:
-    """What the process gets: a PATH, the host name, TERM with a terminal, then `Config.Env`. HOME is the runtime's."""
+    """What the process gets: a PATH, the host name, TERM with a terminal, then `Config.Env`. HOME is the
+    runtime's.
+    """
     first = [DEFAULT_PATH, "HOSTNAME=" + hostname]
     if tty:
         first.append("TERM=xterm")
@@ -119,16 +125,26 @@ def user_mounts(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                     "destination": point["Destination"],
                     "type": "tmpfs",
                     "source": "tmpfs",
-                    "options": point["Options"] + (["ro"] if not point["RW"] and "ro" not in point["Options"] else []),
+                    "options": point["Options"]
+                    + (["ro"] if not point["RW"] and "ro" not in point["Options"] else []),
                 }
             )
             continue
         kind = "dir" if point["IsDirectory"] else "file"
-        options = ["rbind" if point["Recursive"] else "bind", point["Propagation"] or "rprivate", f"create={kind}"]
+        options = [
+            "rbind" if point["Recursive"] else "bind",
+            point["Propagation"] or "rprivate",
+            f"create={kind}",
+        ]
         if not point["RW"]:
             options.append("ro")
         result.append(
-            {"destination": point["Destination"], "type": "bind", "source": point["Source"], "options": options}
+            {
+                "destination": point["Destination"],
+                "type": "bind",
+                "source": point["Source"],
+                "options": options,
+            }
         )
     return result
 
@@ -175,7 +191,9 @@ def compose(
     if options.ulimit:
         process["rlimits"] = [rlimit(limit) for limit in options.ulimit]
     linux: dict[str, Any] = {
-        "namespaces": [{"type": name} for name in namespaces if name != "network" or options.network != "host"],
+        "namespaces": [
+            {"type": name} for name in namespaces if name != "network" or options.network != "host"
+        ],
         "uidMappings": uid_map,
         "gidMappings": gid_map,
     }
@@ -241,7 +259,9 @@ def _annotation(
 
 
 def stdin_mode(options: Options) -> str:
-    """Docker's OpenStdin and StdinOnce: `-i` keeps stdin open, and only the one attached client's when not detached."""
+    """Docker's OpenStdin and StdinOnce: `-i` keeps stdin open, and only the one attached client's when not
+    detached.
+    """
     if not options.interactive:
         return "null"
     return "open" if options.detach else "once"

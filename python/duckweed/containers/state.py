@@ -22,10 +22,24 @@ NEVER = "0001-01-01T00:00:00Z"
 
 
 class State:
-    """One reading. `status` is "created", "running" or "exited"; `lost` marks a supervisor that died without a word."""
+    """One reading. `status` is "created", "running" or "exited"; `lost` marks a supervisor that died without
+    a word.
+    """
 
-    __slots__ = ("auto_remove", "elsewhere", "error", "exit_code", "finished_at", "lost", "pid", "socket", "started_at",
-                 "status", "supervisor_pid", "document")  # fmt: skip
+    __slots__ = (
+        "auto_remove",
+        "document",
+        "elsewhere",
+        "error",
+        "exit_code",
+        "finished_at",
+        "lost",
+        "pid",
+        "socket",
+        "started_at",
+        "status",
+        "supervisor_pid",
+    )
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.document = document
@@ -50,9 +64,9 @@ class State:
         if host and host != os.uname().nodename:
             self.elsewhere = str(host)
             return
-        if document.get("boot_id") == boot_id() and self.supervisor_pid:
-            if _core.process_start(self.supervisor_pid) == document.get("supervisor_start"):
-                return
+        is_ours = document.get("boot_id") == boot_id() and self.supervisor_pid > 0
+        if is_ours and _core.process_start(self.supervisor_pid) == document.get("supervisor_start"):
+            return
         self.lost = True
         self.status = "exited"
         self.exit_code = 137
@@ -62,6 +76,11 @@ class State:
     @property
     def running(self) -> bool:
         return self.status == "running"
+
+    @property
+    def is_leftover(self) -> bool:
+        """Ended, and was to be removed then: whoever killed its supervisor killed the remover."""
+        return self.status == "exited" and self.auto_remove
 
     def words(self) -> str:
         """`Up 3 minutes`, `Exited (0) 2 seconds ago`, `Created`: the STATUS column of ps."""

@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-RUNTIME = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_bin", "duckweed-runtime")
+RUNTIME = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_bin", "duckweed-runtime"
+)
 # What a channel is called in the supervisor, and in an attach client.
 CHANNEL = 3
 
 _HINTS = {
     "command-not-found": "check the spelling, or look into the image with `duckweed run --rm -it IMAGE sh`",
-    "command-not-executable": "check the file's mode and its first line, and that it was built for this machine's architecture",
+    "command-not-executable": "check the file's mode, its first line, and the architecture it was built for",
     "bad-user": "name a user of the image's /etc/passwd, or a number",
     "namespace": "see `duckweed doctor` for what this machine allows",
     "idmap": "see `duckweed doctor` for this account's subordinate ids",
@@ -46,12 +48,16 @@ def start_error(error: Mapping[str, Any] | str | None) -> StartError:
     if name and name not in message:
         message = f"{message} ({name})"
     return StartError(
-        message.replace("\n", " "), _HINTS.get(code, ""), code=code, exit_code=int(error.get("exit_code") or 125)
+        message.replace("\n", " "),
+        _HINTS.get(code, ""),
+        code=code,
+        exit_code=int(error.get("exit_code") or 125),
     )
 
 
 def spawn_managed(directory: str, attach: Mapping[str, Any] | None) -> int:
-    """Starts the supervisor of the container in `directory` and waits for its word; returns our end of the channel.
+    """Starts the supervisor of the container in `directory` and waits for its word; returns our end of the
+    channel.
 
     With `attach` that request is in the channel before the supervisor lives, so that no output is lost.
     Raises StartError.
@@ -91,14 +97,17 @@ def reap(pid: int) -> None:
 def cannot_start(error: OSError) -> StartError:
     """The runtime itself could not be executed."""
     return StartError(
-        f"cannot start `{RUNTIME}`: {(error.strerror or '').lower()}", "reinstall with `pip install --force-reinstall duckweed`"
+        f"cannot start `{RUNTIME}`: {(error.strerror or '').lower()}",
+        "reinstall with `pip install --force-reinstall duckweed`",
     )
 
 
 def check_answer(answer: tuple[bytes, bytes, list[int]] | None) -> dict[str, Any]:
     """The JSON of an answer that says ok; StartError otherwise."""
     if answer is None or answer[0] != b"J":
-        raise StartError("the supervisor ended without a word", "see `duckweed doctor`; if it stays, please report it")
+        raise StartError(
+            "the supervisor ended without a word", "see `duckweed doctor`; if it stays, please report it"
+        )
     document = json.loads(answer[1])
     if not document.get("ok"):
         raise start_error(document.get("error"))
@@ -141,7 +150,9 @@ def open_wait(socket: str) -> int:
 
 
 def receive_end(fd: int, timeout_s: float | None) -> int | None:
-    """The exit code from a wait connection; None when the time is up. Raises NobodyThere when it closes without one."""
+    """The exit code from a wait connection; None when the time is up. Raises NobodyThere when it closes
+    without one.
+    """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -159,4 +170,10 @@ def receive_end(fd: int, timeout_s: float | None) -> int | None:
 
 def attach_request(streams: Sequence[str], stdin: bool, rows: int, cols: int) -> dict[str, Any]:
     """The fields of J attach."""
-    return {"stdin": stdin, "stdout": "stdout" in streams, "stderr": "stderr" in streams, "rows": rows, "cols": cols}
+    return {
+        "stdin": stdin,
+        "stdout": "stdout" in streams,
+        "stderr": "stderr" in streams,
+        "rows": rows,
+        "cols": cols,
+    }
