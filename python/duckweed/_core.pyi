@@ -31,6 +31,14 @@ class LayerReport:
     entries: int
     skipped: list[str]
 
+@final
+class Standbys:
+    """Supervisors that wait for a container, at most `most`; they end when this object does."""
+
+    def __init__(self, argv: Sequence[str | bytes], fds: Sequence[tuple[int, int]], most: int) -> None: ...
+    def close(self) -> None:
+        """Ends those that wait."""
+
 def spawn(argv: Sequence[str | bytes], fds: Sequence[tuple[int, int]]) -> int:
     """Starts a program with `fds` as (source, target); returns its pid. Raises OSError."""
 
@@ -42,8 +50,9 @@ def run_inherit(
     capture: bool = True,
     timeout_s: float | None = None,
     fds: Sequence[tuple[int, int]] = (),
+    standbys: tuple[Standbys, str] | None = None,
 ) -> RunResult:
-    """Runs `supervise --inherit` to its end; `fds` are more (source, target) for it. Raises OSError when the helper cannot be started."""
+    """Runs `supervise --inherit` to its end; `fds` are more (source, target) for it; `standbys` is a pool and the container's directory. Raises OSError when the helper cannot be started."""
 
 def channel() -> tuple[int, int]:
     """A SEQPACKET pair; the caller owns both numbers."""

@@ -7,6 +7,7 @@
 mod layer;
 mod message;
 mod process;
+mod standby;
 mod template;
 
 use pyo3::exceptions::PyValueError;
@@ -22,6 +23,7 @@ fn render_template(template: &str, data: &str) -> PyResult<String> {
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<process::RunResult>()?;
+    module.add_class::<standby::Standbys>()?;
     module.add_class::<layer::LayerReport>()?;
     module.add_function(wrap_pyfunction!(layer::extract_layer, module)?)?;
     module.add_function(wrap_pyfunction!(layer::archive_index, module)?)?;

@@ -15,6 +15,7 @@ use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::process::{waitpid, Pid, WaitOptions};
 
 use crate::message;
+use crate::standby::Standbys;
 
 /// How often a wait comes back to Python so that Ctrl-C works.
 pub const SIGNAL_CHECK: Duration = Duration::from_millis(100);
@@ -22,11 +23,11 @@ pub const SIGNAL_CHECK: Duration = Duration::from_millis(100);
 static ENDING: std::sync::Mutex<Vec<Pid>> = std::sync::Mutex::new(Vec::new());
 const CHUNK: usize = 64 * 1024;
 
-fn c_strings(words: Vec<std::ffi::OsString>) -> PyResult<Vec<CString>> {
+pub fn c_strings(words: Vec<std::ffi::OsString>) -> PyResult<Vec<CString>> {
     words.into_iter().map(|word| c_string(word).map_err(PyErr::from)).collect()
 }
 
-fn environment() -> PyResult<Vec<CString>> {
+pub fn environment() -> PyResult<Vec<CString>> {
     let mut all = Vec::new();
     for (mut name, value) in std::env::vars_os() {
         name.push("=");
@@ -34,6 +35,13 @@ fn environment() -> PyResult<Vec<CString>> {
         all.push(c_string(name)?);
     }
     Ok(all)
+}
+
+/// Remembers a child that is about to end, and reaps those that have.
+pub fn reap_later(pid: Pid) {
+    let mut ending = ENDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    ending.push(pid);
+    ending.retain(|pid| matches!(waitpid(Some(*pid), WaitOptions::NOHANG), Ok(None)));
 }
 
 /// Borrows a descriptor that Python owns for the length of one call.
@@ -72,11 +80,12 @@ pub struct RunResult {
 
 /// Runs `argv` (a `supervise --inherit`) with its channel as descriptor `channel_fd` and waits for its end.
 ///
-/// `fds` are more descriptors for it, `(source, target)`. `stdin` is bytes to feed, or None for /dev/null; with `capture` stdout and stderr are collected, else they are the caller's.
+/// `fds` are more descriptors for it, `(source, target)`; `standbys` is a pool to take a waiting supervisor from, and the
+/// container's directory. `stdin` is bytes to feed, or None for /dev/null; with `capture` stdout and stderr are collected, else they are the caller's.
 /// After `timeout_s` seconds the container is killed. Raises OSError when the runtime cannot be started, and whatever a signal handler raises
 /// (the container is killed first).
 #[pyfunction]
-#[pyo3(signature = (argv, *, channel_fd=3, stdin=None, capture=true, timeout_s=None, fds=Vec::new()))]
+#[pyo3(signature = (argv, *, channel_fd=3, stdin=None, capture=true, timeout_s=None, fds=Vec::new(), standbys=None))]
 #[allow(clippy::too_many_arguments)]
 pub fn run_inherit(
     py: Python<'_>,
@@ -86,6 +95,7 @@ pub fn run_inherit(
     capture: bool,
     timeout_s: Option<f64>,
     fds: Vec<(i32, i32)>,
+    standbys: Option<(PyRef<'_, Standbys>, String)>,
 ) -> PyResult<RunResult> {
     let argv = c_strings(argv)?;
     let passed = fds
@@ -104,7 +114,9 @@ pub fn run_inherit(
             ))
         }
     };
-    let mut run = py.detach(|| Run::start(&argv, &env, channel_fd, &passed, stdin, capture))?;
+    let ahead = standbys.as_ref().map(|(pool, container)| (&**pool, container.as_str()));
+    let launch = Launch { argv: &argv, env: &env, channel_fd, passed: &passed, ahead };
+    let mut run = py.detach(|| Run::start(&launch, stdin, capture))?;
     run.deadline = deadline;
     let mut raised = None;
     while py.detach(|| run.step())? {
@@ -168,16 +180,39 @@ struct Run {
     timed_out: bool,
 }
 
-impl Run {
-    fn start(
-        argv: &[CString],
-        env: &[CString],
-        channel_fd: i32,
-        passed: &[(BorrowedFd<'_>, i32)],
-        stdin: Option<Vec<u8>>,
-        capture: bool,
-    ) -> io::Result<Self> {
+/// How a supervisor comes to run a container.
+struct Launch<'a> {
+    argv: &'a [CString],
+    env: &'a [CString],
+    channel_fd: i32,
+    passed: &'a [(BorrowedFd<'a>, i32)],
+    /// Supervisors that may wait already, and the container's directory for one of them.
+    ahead: Option<(&'a Standbys, &'a str)>,
+}
+
+impl Launch<'_> {
+    /// Wakes a supervisor that waits, or starts one; and starts one for the next run while this one is under way.
+    fn go(&self, stdio: [BorrowedFd<'_>; 3]) -> io::Result<(Pid, OwnedFd)> {
+        let Some((standbys, container)) = self.ahead else { return self.spawn(stdio) };
+        let woken = standbys.take().filter(|standby| standby.wake(container, stdio));
+        let launched = match woken {
+            Some(standby) => (standby.pid, standby.channel),
+            None => self.spawn(stdio)?,
+        };
+        standbys.refill();
+        Ok(launched)
+    }
+
+    fn spawn(&self, [stdin, stdout, stderr]: [BorrowedFd<'_>; 3]) -> io::Result<(Pid, OwnedFd)> {
         let (ours, theirs) = duckweed_sys::packet::pair()?;
+        let mut fds = vec![(stdin, 0), (stdout, 1), (stderr, 2), (theirs.as_fd(), self.channel_fd)];
+        fds.extend_from_slice(self.passed);
+        Ok((spawn_process(&Command { argv: self.argv, env: self.env, fds: &fds })?, ours))
+    }
+}
+
+impl Run {
+    fn start(launch: &Launch<'_>, stdin: Option<Vec<u8>>, capture: bool) -> io::Result<Self> {
         let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
         let (out, err) = if capture { (Some(pipe()?), Some(pipe()?)) } else { (None, None) };
         let (input, feed) = match stdin {
@@ -195,12 +230,9 @@ impl Run {
                 None,
             ),
         };
-        let mut fds = vec![(input.as_fd(), 0), (theirs.as_fd(), channel_fd)];
-        fds.extend_from_slice(passed);
-        let (stdout, stderr) = (rustix::stdio::stdout(), rustix::stdio::stderr());
-        fds.push((out.as_ref().map_or(stdout, |(_, write)| write.as_fd()), 1));
-        fds.push((err.as_ref().map_or(stderr, |(_, write)| write.as_fd()), 2));
-        let pid = spawn_process(&Command { argv, env, fds: &fds })?;
+        let stdout = out.as_ref().map_or(rustix::stdio::stdout(), |(_, write)| write.as_fd());
+        let stderr = err.as_ref().map_or(rustix::stdio::stderr(), |(_, write)| write.as_fd());
+        let (pid, ours) = launch.go([input.as_fd(), stdout, stderr])?;
         let read_end = |pair: Option<(OwnedFd, OwnedFd)>| Capture {
             pipe: pair.map(|(read, _)| read),
             bytes: Vec::new(),
@@ -304,9 +336,7 @@ impl Run {
     /// has left the store's view before X was sent, and deleting it takes as long as starting did.
     fn end(&mut self) -> io::Result<i32> {
         if self.answer.is_some() && !self.timed_out {
-            let mut ending = ENDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            ending.push(self.pid);
-            ending.retain(|pid| matches!(waitpid(Some(*pid), WaitOptions::NOHANG), Ok(None)));
+            reap_later(self.pid);
             return Ok(0);
         }
         self.reap()
