@@ -231,27 +231,10 @@ class Container:
         """
         import json
 
-        state = self._running("exec in")
-        request = self._exec_request(command, env, env_file, workdir, user, tty, detach, privileged)
-        argv = [supervisor.RUNTIME, "exec", "--socket", state.socket, "--request", json.dumps(request)]
-        argv += ["--stdin"] if stdin else []
-        argv += ["--tty"] if tty else []
-        return argv + (["--detach-keys", detach_keys] if detach_keys is not None else [])
-
-    def _exec_request(
-        self,
-        command: str | Sequence[str],
-        env: Sequence[str] | Mapping[str, str],
-        env_file: Sequence[str],
-        workdir: str | None,
-        user: str | None,
-        tty: bool,
-        detach: bool,
-        privileged: bool,
-    ) -> dict[str, Any]:
         from duckweed.containers import execution
 
-        return execution.request_of(
+        state = self._running("exec in")
+        request = execution.request_of(
             self.document,
             command,
             env=env,
@@ -262,6 +245,10 @@ class Container:
             detach=detach,
             privileged=privileged,
         )
+        argv = [supervisor.RUNTIME, "exec", "--socket", state.socket, "--request", json.dumps(request)]
+        argv += ["--stdin"] if stdin else []
+        argv += ["--tty"] if tty else []
+        return argv + (["--detach-keys", detach_keys] if detach_keys is not None else [])
 
     def exec(
         self,
@@ -285,7 +272,16 @@ class Container:
         from duckweed.containers import execution
 
         state = self._running("exec in")
-        request = self._exec_request(command, env, (), workdir, user, tty, detach, privileged)
+        request = execution.request_of(
+            self.document,
+            command,
+            env=env,
+            workdir=workdir,
+            user=user,
+            tty=tty,
+            detach=detach,
+            privileged=privileged,
+        )
         try:
             return execution.execute(state.socket, request, input=input, check=check, timeout=timeout)
         except NobodyThere:
@@ -486,29 +482,16 @@ class Container:
     ) -> Iterator[tuple[str, bytes]]:
         """The log as `(stream, bytes)`, mostly a line a piece. `follow` ends with the container."""
         from duckweed.containers import logs
+        from duckweed.containers.following import follow_log
 
         log = (self.document.get("HostConfig") or {}).get("LogConfig") or {}
         if log.get("Type") == "none":
             raise Unsupported("configured logging driver does not support reading")
         count = logs.parse_tail(tail)
-        return self._read_log(follow, count, since, until, timestamps)
-
-    def _read_log(
-        self, follow: bool, tail: int, since: str | float | None, until: str | float | None, timestamps: bool
-    ) -> Iterator[tuple[str, bytes]]:
-        from duckweed.containers import logs
-
+        if follow:
+            return follow_log(self, tail=count, since=since, until=until, timestamps=timestamps)
         path = f"{self.directory}/container.log"
-        if not follow:
-            yield from logs.read_log(path, tail=tail, since=since, until=until, timestamps=timestamps)
-            return
-        watch = _EndWatch(self)
-        try:
-            yield from logs.read_log(
-                path, tail=tail, since=since, until=until, timestamps=timestamps, wait=watch.wait
-            )
-        finally:
-            watch.close()
+        return logs.read_log(path, tail=count, since=since, until=until, timestamps=timestamps)
 
     def size(self) -> dict[str, int]:
         """`{"SizeRw", "SizeRootFs"}` in bytes: what the container wrote, and that with its image."""
@@ -540,37 +523,3 @@ class Container:
             raise NotFound(f"no public port '{number}/{protocol or 'tcp'}' published for {self.name}")
         _ = self.document  # a container that has gone must be said to have gone
         return {}
-
-
-class _EndWatch:
-    """Tells a follower of the log whether the container still runs, by a wait connection instead of asking
-    again.
-    """
-
-    def __init__(self, container: Container) -> None:
-        self.state = container.state()
-        self.fd = -1
-        self.ended = not self.state.running
-        if not self.ended and not self.state.elsewhere:
-            try:
-                self.fd = supervisor.open_wait(self.state.socket)
-            except NobodyThere:
-                self.ended = True
-
-    def wait(self, seconds: float) -> bool:
-        """Sleeps at most so long; false once the container has ended (and its last lines are written)."""
-        if self.ended:
-            return False
-        if self.fd < 0:
-            time.sleep(seconds)
-            return True
-        try:
-            self.ended = supervisor.receive_end(self.fd, seconds) is not None
-        except NobodyThere:
-            self.ended = True
-        return not self.ended
-
-    def close(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
