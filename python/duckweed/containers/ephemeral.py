@@ -82,7 +82,8 @@ class Bundle:
         shared = engine.shared_namespace(plan.place)
         namespace = -1 if parsed.privileged else shared.descriptor()
         if namespace >= 0:
-            if shared.standbys is not None:
+            # Standbys have made the usual namespaces already.
+            if shared.standbys is not None and parsed.network == "none" and len(plan.place.namespaces) == 7:
                 self.standbys = (shared.standbys, plan.draft.final_path)
             self.argv += ["--userns", str(NUMBER)]
             self.fds.append((namespace, NUMBER))

@@ -61,6 +61,7 @@ fn supervise(words: Vec<OsString>) -> Result<i32, Mistake> {
         inherit: given.switch("inherit"),
         userns: given.descriptor("userns")?,
         joined: Ok(false),
+        ahead: None,
     };
     if options.container.is_none() && !options.inherit {
         return Err("--container is missing".into());

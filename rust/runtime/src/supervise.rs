@@ -70,6 +70,8 @@ pub struct Options {
     pub userns: Option<OwnedFd>,
     /// Whether that one was joined; set by [`main`].
     pub joined: Result<bool, StartError>,
+    /// The container's first process, when it was made ahead; set by [`main`].
+    pub ahead: Option<userns::Ahead>,
 }
 
 /// Supervises a container from its start to its end; the answer is its exit code.
@@ -89,7 +91,7 @@ pub fn main(mut options: Options) -> Result<i32, StartError> {
     }
     let container = match options.container.take() {
         Some(container) => container,
-        None => match standby::wait(&options.channel)? {
+        None => match standby_for(&mut options)? {
             Some(container) => container,
             None => return Ok(0),
         },
@@ -108,6 +110,15 @@ pub fn main(mut options: Options) -> Result<i32, StartError> {
         }
         Err(failure) => Err(failure.report(&place, channel.as_fd())),
     }
+}
+
+/// Waits to be given a container, with its first process made as far as it can be.
+fn standby_for(options: &mut Options) -> Result<Option<PathBuf>, StartError> {
+    if options.joined == Ok(true) {
+        // Without one it starts as any other does, and says why it cannot.
+        options.ahead = userns::Ahead::fork().ok();
+    }
+    standby::wait(&options.channel, &mut options.ahead)
 }
 
 impl Place {
@@ -183,7 +194,10 @@ fn start_locked(
     let log = if options.inherit { None } else { terms.open_log()? };
     let mut channel = Connection::new(options.channel).doing(Code::Internal, || "use the channel")?;
     let first = if options.inherit { None } else { waiting_attach(&channel) };
-    let (started, stdio) = start_with_stdio(bundle, terms, options.inherit, first)?;
+    let (started, stdio) = match options.ahead {
+        Some(ahead) => (ahead.finish()?, Stdio::default()),
+        None => start_with_stdio(bundle, terms, options.inherit, first)?,
+    };
     let init = Child::new(started.pidfd);
     // Only now: the mask would be the container's too.
     let signals = [Signal::TERM, Signal::INT, Signal::HUP].map(Signal::as_raw);

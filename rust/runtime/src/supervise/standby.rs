@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use crate::message::packet;
 use crate::start_error::{Code, Doing as _, StartError};
+use crate::userns::Ahead;
 
 #[derive(Deserialize)]
 struct Start {
@@ -25,7 +26,7 @@ struct Start {
 ///
 /// # Errors
 /// A packet that is not the one expected.
-pub fn wait(channel: &OwnedFd) -> Result<Option<PathBuf>, StartError> {
+pub fn wait(channel: &OwnedFd, ahead: &mut Option<Ahead>) -> Result<Option<PathBuf>, StartError> {
     let mut buffer = vec![0; 8 * 1024];
     let received =
         packet::receive(channel.as_fd(), &mut buffer).doing(Code::Internal, || "wait for a container")?;
@@ -37,6 +38,13 @@ pub fn wait(channel: &OwnedFd) -> Result<Option<PathBuf>, StartError> {
         .filter(|start: &Start| start.op == "start")
         .ok_or_else(wrong)?;
     let [stdin, stdout, stderr] = <[OwnedFd; 3]>::try_from(fds).map_err(|_| wrong())?;
+    if let Some(process) = ahead {
+        // Our own stay /dev/null: the caller's pipes end with the container.
+        if process.begin(&start.container, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]).is_ok() {
+            return Ok(Some(start.container));
+        }
+        *ahead = None;
+    }
     rustix::stdio::dup2_stdin(&stdin).doing(Code::Internal, || "take stdin")?;
     rustix::stdio::dup2_stdout(&stdout).doing(Code::Internal, || "take stdout")?;
     rustix::stdio::dup2_stderr(&stderr).doing(Code::Internal, || "take stderr")?;

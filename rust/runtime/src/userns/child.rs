@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::mount::{mount_change, MountPropagationFlags};
 use rustix::net::{RecvFlags, SendFlags};
 
+use super::ahead::Warm;
 use super::credentials::{self, check_mapped, die_with_parent, hide_from_container, take_on};
 use super::idmap::Maps;
 use super::mounts::{self, Place, Prepared};
@@ -24,8 +25,8 @@ use crate::start_error::{Code, Doing as _, StartError};
 const LARGEST_TABLE: u64 = 4 << 20;
 
 /// Everything after the fork; the socket closes by itself when the command runs.
-pub(super) fn become_command(plan: Plan<'_>, socket: OwnedFd) -> ! {
-    let (error, socket) = match prepare(&plan, &socket) {
+pub(super) fn become_command(plan: Plan<'_>, warm: Option<Warm>, socket: OwnedFd) -> ! {
+    let (error, socket) = match prepare(&plan, warm, &socket) {
         Ok((identity, env)) if plan.bundle.block.init => match init::stay_behind(socket) {
             Ok(socket) => (execute(&plan, &identity, &env, &socket), socket),
             Err((socket, error)) => (error, socket),
@@ -57,7 +58,11 @@ pub(super) fn execute(plan: &Plan<'_>, identity: &Identity, env: &[String], sock
 }
 
 /// The container's world, up to the point where only the command's own nature is left.
-fn prepare(plan: &Plan<'_>, socket: &OwnedFd) -> Result<(Identity, Vec<String>), StartError> {
+fn prepare(
+    plan: &Plan<'_>,
+    mut warm: Option<Warm>,
+    socket: &OwnedFd,
+) -> Result<(Identity, Vec<String>), StartError> {
     let bundle = plan.bundle;
     die_with_parent()?;
     rustix::process::umask(Mode::empty());
@@ -76,11 +81,18 @@ fn prepare(plan: &Plan<'_>, socket: &OwnedFd) -> Result<(Identity, Vec<String>),
         maps: plan.maps.as_ref(),
     };
     let list = &bundle.spec.mounts;
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .doing(Code::Mount, || "make the mounts private")?;
-    let prepared: Vec<Prepared> =
-        list.iter().map(|mount| mounts::prepare(mount, place)).collect::<Result<_, _>>()?;
-    name_and_network(plan)?;
+    if warm.is_none() {
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+            .doing(Code::Mount, || "make the mounts private")?;
+    }
+    let prepared: Vec<Prepared> = list
+        .iter()
+        .map(|mount| {
+            let made = warm.as_mut().and_then(|warm| warm.take(mount));
+            made.map_or_else(|| mounts::prepare(mount, place), Ok)
+        })
+        .collect::<Result<_, _>>()?;
+    name_and_network(plan, warm.is_some())?;
     // Overlay tries its work directory as root would: without ids that is EACCES (seen on 6.18).
     ids.settle()?;
     let made = root::mount(&bundle.rootfs(), bundle.block.auto_remove.is_none())?;
@@ -150,9 +162,9 @@ pub(super) fn become_root(maps: Option<&Maps>) -> Result<(), StartError> {
 }
 
 /// What needs no ids at all.
-fn name_and_network(plan: &Plan<'_>) -> Result<(), StartError> {
+fn name_and_network(plan: &Plan<'_>, is_up: bool) -> Result<(), StartError> {
     let spec = &plan.bundle.spec;
-    if plan.namespaces.has(NEWNET) {
+    if plan.namespaces.has(NEWNET) && !is_up {
         duckweed_sys::interface::loopback_up()
             .doing(Code::Namespace, || "bring up the loopback interface")?;
     }

@@ -19,6 +19,7 @@
 //! mounts, a fresh /proc, which the kernel grants only to who still sees one) is held as
 //! a detached mount by then.
 
+mod ahead;
 mod child;
 mod command;
 pub(crate) mod copy;
@@ -38,6 +39,7 @@ mod terminal;
 mod tree;
 pub mod user;
 
+pub use ahead::Ahead;
 pub use enter::exec;
 pub use namespace::{join, make, remove_trees};
 pub(crate) use {namespace::inside, tree::remove};
@@ -122,7 +124,7 @@ pub fn start(bundle: &Bundle, io: Io) -> Result<Started, StartError> {
     match clone::fork(plan.namespaces.flags).map_err(|error| plan.namespaces.refusal(&error))? {
         Fork::Child => {
             drop(ours);
-            child::become_command(plan, theirs)
+            child::become_command(plan, None, theirs)
         }
         Fork::Parent { pid, pidfd } => {
             drop(theirs);
