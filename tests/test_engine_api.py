@@ -345,6 +345,14 @@ def test_the_end_of_the_calling_process_is_the_end_of_its_run(engine: duckweed.E
     eventually(lambda: is_bare(engine))
 
 
+def test_what_a_killed_maker_left_half_made_is_swept_by_the_next_command(engine: duckweed.Engine) -> None:
+    boot = engine.info()["ID"][:8]
+    for half_made in (f"{boot}.{2**22 - 1}.1-container-x", f"{boot}.{os.getpid()}.1-file-y"):
+        os.makedirs(f"{engine.layout.tmp}/{half_made}/upper")
+    duckweed.Engine(root=engine.root).containers.list()
+    assert [entry for entry in os.listdir(engine.layout.tmp) if entry.endswith(("-x", "-y"))] == []
+
+
 def test_prune_removes_what_is_stopped(engine: duckweed.Engine) -> None:
     with engine.containers.run("busybox", ["sleep", "100"], stop_timeout=0) as running:
         stopped = engine.containers.create("busybox")

@@ -62,6 +62,7 @@ class Engine:
         self._volumes: VolumeStore | None = None
         self._places: dict[str, Place] = {}
         self._run_images: dict[str, RunImage] = {}
+        self._is_repaired = False
         self._shared: SharedNamespace | None = None
 
     @property
@@ -164,6 +165,14 @@ class Engine:
 
             image = self._run_images[name] = find(self, name)
         return image
+
+    def repair(self) -> None:
+        """Sweeps, once in this engine's life, what killed processes left half-made. Never raises."""
+        if not self._is_repaired:
+            self._is_repaired = True
+            from duckweed.store.repair import sweep_quick
+
+            sweep_quick(self.layout, self._flavour)
 
     def discard_volumes(self, points: Sequence[Mapping[str, Any]]) -> None:
         """Removes the anonymous volumes among the mount points of a container that is gone."""

@@ -30,6 +30,7 @@ class Containers:
         from duckweed.containers.options import parse
 
         parsed = parse(command, options)
+        self._engine.repair()
         found = find_image(self._engine, image)
         container_id, document = creation.create(self._engine, found, parsed)
         return Container(self._engine, container_id, document)
@@ -62,6 +63,7 @@ class Containers:
         """Running (or all) containers, newest first. Filters are Docker's: a value or several each."""
         from duckweed.containers.filters import Filter
 
+        self._engine.repair()
         wanted = Filter(self._engine, filters) if filters else None
         found: list[tuple[str, Container]] = []
         for container_id, record in self._engine.container_store.records():
