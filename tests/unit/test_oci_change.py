@@ -39,7 +39,20 @@ def test_change_sets_what_the_instruction_says(changes: list[str], expected: dic
 
 
 @pytest.mark.parametrize(
-    "change", ["RUN x", "", "CMD", "EXPOSE 0", "EXPOSE x", "LABEL a=1 b", "ENV A", "USER a b", "ONBUILD FROM x", "HEALTHCHECK x", "LABEL a='"]
+    "change",
+    [
+        "RUN x",
+        "",
+        "CMD",
+        "EXPOSE 0",
+        "EXPOSE x",
+        "LABEL a=1 b",
+        "ENV A",
+        "USER a b",
+        "ONBUILD FROM x",
+        "HEALTHCHECK x",
+        "LABEL a='",
+    ],
 )
 def test_bad_change_is_refused(change: str) -> None:
     with pytest.raises(UsageError):

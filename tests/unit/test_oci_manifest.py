@@ -18,7 +18,9 @@ A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 
 
 def entry(platform: str | None, digest: str = A, **more: Any) -> Descriptor:
-    return Descriptor(manifest.OCI_MANIFEST, digest, 1, Platform.parse(platform) if platform else None, **more)
+    return Descriptor(
+        manifest.OCI_MANIFEST, digest, 1, Platform.parse(platform) if platform else None, **more
+    )
 
 
 @pytest.mark.parametrize(

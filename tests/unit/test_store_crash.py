@@ -1,4 +1,6 @@
-"""Processes killed at any moment, and many at once: what is at a final path is whole, and the next command goes on."""
+"""Processes killed at any moment, and many at once: what is at a final path is whole, and the next command
+goes on.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ import tarfile
 import time
 from pathlib import Path
 
-import images as archives
 import pytest
 
+import images as archives
 from duckweed.errors import DuckweedError
 from duckweed.store import references, repair, scratch
 from duckweed.store.images import ImageStore
@@ -82,7 +84,9 @@ def test_load_killed_anywhere_leaves_a_store_that_works(tmp_path: Path) -> None:
     root = str(tmp_path / "store")
     dice = random.Random(7)
     for _ in range(15):
-        with subprocess.Popen([sys.executable, "-c", LOAD, root, str(archive)], stdout=subprocess.PIPE) as process:
+        with subprocess.Popen(
+            [sys.executable, "-c", LOAD, root, str(archive)], stdout=subprocess.PIPE
+        ) as process:
             assert process.stdout and process.stdout.readline() == b"ready\n"
             time.sleep(dice.random() * 0.15)  # the moment of death, not a synchronisation
             process.send_signal(signal.SIGKILL)
@@ -98,7 +102,12 @@ def test_load_killed_anywhere_leaves_a_store_that_works(tmp_path: Path) -> None:
         check_whole(store)
         store.remove("a:1", force=True)
         store.prune(all=True)
-        assert os.listdir(store.layout.layers) == os.listdir(store.layout.blobs) == os.listdir(store.layout.images) == []
+        assert (
+            os.listdir(store.layout.layers)
+            == os.listdir(store.layout.blobs)
+            == os.listdir(store.layout.images)
+            == []
+        )
 
 
 @pytest.mark.slow
@@ -137,7 +146,11 @@ def test_removal_that_died_half_way_is_finished_or_undone(tmp_path: Path) -> Non
     gone = Path(store.layout.tmp) / "ffffffff.1.1-gone-00"
     gone.mkdir()
     unused = store.blobs.put(b"nobody's")
-    for path in (store.layout.blob(image.id), store.layout.blob(unused), f"{store.layout.layers}/{image.layers[0]}"):
+    for path in (
+        store.layout.blob(image.id),
+        store.layout.blob(unused),
+        f"{store.layout.layers}/{image.layers[0]}",
+    ):
         os.rename(path, gone / os.path.basename(path))
     repair.sweep_quick(store.layout)
     assert os.listdir(store.layout.tmp) == []

@@ -10,15 +10,17 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-import images as archives
 import pytest
 
+import images as archives
 from duckweed.errors import BadImage, Conflict, InUse, NoSuchImage, UsageError
 from duckweed.store.image import Image
 from duckweed.store.images import ImageStore
 from duckweed.store.layout import Layout
 
-BASE = archives.layer([(archives.member("etc", tarfile.DIRTYPE), b""), (archives.member("etc/motd"), b"hello\n")])
+BASE = archives.layer(
+    [(archives.member("etc", tarfile.DIRTYPE), b""), (archives.member("etc/motd"), b"hello\n")]
+)
 TOP = archives.layer([(archives.member("etc/.wh.motd"), b""), (archives.member("top"), b"t")])
 OTHER = archives.layer([(archives.member("other"), b"o")])
 
@@ -35,14 +37,20 @@ def load(store: ImageStore, tmp_path: Path, tags: list[str], layers: list[bytes]
 def objects(store: ImageStore) -> list[str]:
     """All that a load may leave: blobs, layers, records, scratch."""
     top = store.layout
-    return sorted(f"{os.path.basename(path)}/{name}" for path in (top.blobs, top.layers, top.images, top.tmp) for name in os.listdir(path))
+    return sorted(
+        f"{os.path.basename(path)}/{name}"
+        for path in (top.blobs, top.layers, top.images, top.tmp)
+        for name in os.listdir(path)
+    )
 
 
 def add_container(store: ImageStore, image: Image, running: bool = False) -> str:
     container_id = os.urandom(32).hex()
     path = Path(store.layout.container(container_id))
     path.mkdir()
-    (path / "container.json").write_text(json.dumps({"Id": container_id, "ImageID": image.id, "layers": image.layers}))
+    (path / "container.json").write_text(
+        json.dumps({"Id": container_id, "ImageID": image.id, "layers": image.layers})
+    )
     if running:
         from duckweed import _core
 
@@ -107,7 +115,9 @@ def as_layout(path: Path) -> Any:
     return str(target)
 
 
-@pytest.mark.parametrize("source", [str, pack_gzip, as_pipe, as_moved_file, as_layout, lambda path: open(path, "rb")])  # noqa: SIM115
+@pytest.mark.parametrize(
+    "source", [str, pack_gzip, as_pipe, as_moved_file, as_layout, lambda path: open(path, "rb")]
+)
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 def test_every_kind_of_source_gives_the_same_image(store: ImageStore, tmp_path: Path, source: Any) -> None:
     archive = archives.oci_archive(tmp_path / "a.tar", "example/app:1", [BASE, TOP])
@@ -150,7 +160,9 @@ def test_layer_members_may_be_links_among_members(store: ImageStore, tmp_path: P
         ("localhost/c", ["localhost/c:latest"]),
     ],
 )
-def test_image_is_found_by_any_spelling_of_its_name(store: ImageStore, tmp_path: Path, asked: str, tags: list[str]) -> None:
+def test_image_is_found_by_any_spelling_of_its_name(
+    store: ImageStore, tmp_path: Path, asked: str, tags: list[str]
+) -> None:
     load(store, tmp_path, tags, [BASE])
     assert store.get(asked).tags == tags
 
@@ -163,7 +175,14 @@ def test_a_name_of_its_own_wins_over_localhost(store: ImageStore, tmp_path: Path
 
 def test_image_is_found_by_id_prefix_and_digest(store: ImageStore, tmp_path: Path) -> None:
     image = store.load(str(archives.oci_archive(tmp_path / "a.tar", "example/app:1", [BASE])))[0]
-    for asked in (image.id, image.id[7:], image.short_id, image.id[:12], f"example/app@{image.manifest}", f"example/app@{image.id}"):
+    for asked in (
+        image.id,
+        image.id[7:],
+        image.short_id,
+        image.id[:12],
+        f"example/app@{image.manifest}",
+        f"example/app@{image.id}",
+    ):
         assert store.get(asked).id == image.id
     with pytest.raises(NoSuchImage):
         store.get(f"example/other@{image.manifest}")
@@ -222,13 +241,16 @@ def test_removing_by_id_with_several_names_needs_force(store: ImageStore, tmp_pa
     image = load(store, tmp_path, ["one", "two"], [BASE])
     with pytest.raises(InUse) as caught:
         store.remove(image.short_id)
-    words = f"conflict: unable to delete {image.short_id} (must be forced) - image is referenced in multiple repositories"
+    words = f"conflict: unable to delete {image.short_id} (must be forced)"
+    words += " - image is referenced in multiple repositories"
     assert caught.value.message == words
     store.remove(image.short_id, force=True)
     assert objects(store) == []
 
 
-def test_image_of_a_stopped_container_needs_force_and_its_layers_stay(store: ImageStore, tmp_path: Path) -> None:
+def test_image_of_a_stopped_container_needs_force_and_its_layers_stay(
+    store: ImageStore, tmp_path: Path
+) -> None:
     image = load(store, tmp_path, ["one"], [BASE])
     container_id = add_container(store, image)
     with pytest.raises(InUse, match=f"must be forced.*stopped container {container_id[:12]}"):
@@ -279,7 +301,9 @@ def test_tag_and_history_and_inspect_agree(store: ImageStore, tmp_path: Path) ->
         ({"dangling": True}, None, []),
     ],
 )
-def test_filters_choose(store: ImageStore, tmp_path: Path, filters: dict[str, Any], pattern: str | None, expected: list[str]) -> None:
+def test_filters_choose(
+    store: ImageStore, tmp_path: Path, filters: dict[str, Any], pattern: str | None, expected: list[str]
+) -> None:
     load(store, tmp_path, ["a:1"], [BASE], Labels={"k": "v"})
     load(store, tmp_path, ["team/b:2"], [OTHER])
     found = store.list(filters=filters, reference=pattern)
@@ -302,7 +326,9 @@ def test_host_is_always_there_and_cannot_be_removed(store: ImageStore, tmp_path:
 
 
 def test_import_makes_an_image_of_one_layer(store: ImageStore) -> None:
-    image = store.import_(io.BytesIO(gzip.compress(BASE)), "mine:1", changes=['CMD ["x"]'], message="from a test")
+    image = store.import_(
+        io.BytesIO(gzip.compress(BASE)), "mine:1", changes=['CMD ["x"]'], message="from a test"
+    )
     assert image.run_config == {"Cmd": ["x"]}
     assert Path(store.get("mine:1").lower[0], "etc/motd").read_bytes() == b"hello\n"
     assert image.history()[0]["Comment"] == "from a test"
@@ -314,7 +340,9 @@ def test_bad_import_leaves_nothing(store: ImageStore) -> None:
     assert objects(store) == []
 
 
-def test_second_bad_image_of_an_archive_leaves_nothing_of_the_first(store: ImageStore, tmp_path: Path) -> None:
+def test_second_bad_image_of_an_archive_leaves_nothing_of_the_first(
+    store: ImageStore, tmp_path: Path
+) -> None:
     good = archives.docker_archive(tmp_path / "a.tar", ["a:1"], [BASE])
     with tarfile.open(good) as tar:
         members = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]

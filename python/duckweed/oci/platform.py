@@ -67,7 +67,7 @@ class Platform:
         return cls(*(field if isinstance(field, str) else "" for field in fields))
 
     def rank(self, wanted: Platform) -> int | None:
-        """How well an image for this platform suits `wanted`: 0 is exact, larger is worse, None cannot run."""
+        """How well this platform's images suit `wanted`: 0 is exact, larger is worse, None cannot run."""
         if self.os != wanted.os:
             return None
         if self.architecture == wanted.architecture:

@@ -87,7 +87,7 @@ class TarArchive(Archive):
             raise BadImage(f"member `{_shown(name)}` leads out of the archive")
         if path in _SINGLE and path in self._files:
             raise BadImage(f"member `{path}` is there twice")
-        # A later member replaces an earlier one, as in any tar; what is used of either is checked by its digest.
+        # A later member replaces an earlier one, as in any tar; what is used is checked by its digest.
         self._files.pop(path, None)
         self._links.pop(path, None)
         if kind == "file":

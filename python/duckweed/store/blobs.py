@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 
 from duckweed.errors import BadImage
@@ -53,7 +52,7 @@ class BlobStore:
         return digest
 
     def adopt(self, path: str, digest: str) -> None:
-        """Moves a finished file of tmp/, whose digest was computed while it was written, to its final path."""
+        """Moves a finished file of tmp/, whose digest was computed while writing, to its final path."""
         final = self._layout.blob(digest)
         try:
             if os.path.exists(final):
@@ -70,6 +69,8 @@ class BlobStore:
 
     def copy(self, fd: int, offset: int, length: int, digest: str) -> None:
         """Copies a blob out of an archive, checking it on the way. Raises BadImage, StoreError."""
+        import hashlib
+
         half = scratch.new_path(self._layout, "blob")
         state, position, end = hashlib.sha256(), offset, offset + length
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from duckweed.oci import config as image_config
-from duckweed.oci.digest import chain_ids
+from duckweed.oci.digest import chain_ids, is_digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Image:
     `asked` is the name it was looked up by, `id` and `manifest` are digests, `config` is the OCI document.
     """
 
-    __slots__ = ("_layers", "_store", "asked", "config", "id", "is_host", "manifest")
+    __slots__ = ("_chain", "_layers", "_store", "asked", "config", "id", "is_host", "manifest")
 
     def __init__(
         self,
@@ -35,6 +35,7 @@ class Image:
     ) -> None:
         self._store = store
         self._layers: list[str] | None = None
+        self._chain: list[str] | None = None
         self.asked = asked
         self.id = image_id
         self.manifest = manifest
@@ -67,11 +68,18 @@ class Image:
     @property
     def chain_ids(self) -> list[str]:
         """The layers' chain ids, bottom first."""
-        return chain_ids(self.diff_ids)
+        if self._chain is None:
+            self._chain = chain_ids(self.diff_ids)
+        return self._chain
+
+    def remember_chain(self, chain: object) -> None:
+        """Takes the chain ids that a record repeats, so that a start need not compute them."""
+        if isinstance(chain, list) and len(chain) == len(self.diff_ids) and all(map(is_digest, chain)):
+            self._chain = chain
 
     @property
     def layers(self) -> list[str]:
-        """The layers' directories in the store's flavour, by name (`<chain hex>.<flavour>`), topmost first."""
+        """The layers' names in the store's flavour (`<chain hex>.<flavour>`), topmost first."""
         if self._layers is None:
             flavour = self._store.flavour.name if not self.is_host else ""
             self._layers = [f"{chain_id[7:]}.{flavour}" for chain_id in reversed(self.chain_ids)]

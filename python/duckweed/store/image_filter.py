@@ -97,7 +97,7 @@ def created_unix(image: Image) -> float:
 
 
 def select(store: ImageStore, filters: Mapping[str, Any], pattern: str | None) -> list[Image]:
-    """The images that match all filters, newest first, then the built-in one when nothing narrows the list."""
+    """The images that match all filters, newest first; then the built-in one when there are no filters."""
     check_names(filters, _LIST_FILTERS)
     tags = _tags_by_id(store)
     chosen = [image for image in store.all() if _is_dangling_wanted(filters, tags.get(image.id, []))]
@@ -115,9 +115,9 @@ def select(store: ImageStore, filters: Mapping[str, Any], pattern: str | None) -
             image for image in chosen if any(matches(reference, one) for reference in tags.get(image.id, []))
         ]
     chosen.sort(key=created_unix, reverse=True)
-    if not filters and (pattern is None or pattern in ("host", "host:latest")):
-        if not any("host:latest" in image.tags for image in chosen):
-            chosen.append(host_image(store, "host"))
+    is_host_wanted = not filters and pattern in (None, "host", "host:latest")
+    if is_host_wanted and not any("host:latest" in image.tags for image in chosen):
+        chosen.append(host_image(store, "host"))
     return chosen
 
 

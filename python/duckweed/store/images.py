@@ -70,7 +70,9 @@ class ImageStore:
         return self._image(record, asked) if record is not None else None
 
     def _image(self, record: dict[str, Any], asked: str) -> Image:
-        return Image(self, asked, record["config"], record["manifest"], self.config(record["config"]))
+        image = Image(self, asked, record["config"], record["manifest"], self.config(record["config"]))
+        image.remember_chain(record.get("chain"))
+        return image
 
     def config(self, image_id: str) -> dict[str, Any]:
         """The parsed config of an image in the store. Raises StoreError."""
@@ -132,12 +134,11 @@ class ImageStore:
         """`name@sha256:...`: the digest of the manifest, or of the config, of an image that has a tag of
         this name.
         """
+        names = (reference.name + ":", f"localhost/{reference.familiar_name}:")
         for record in self.records.all_tags():
-            if reference.digest in (record["manifest"], record["config"]):
-                if record["reference"].startswith(
-                    (reference.name + ":", f"localhost/{reference.familiar_name}:")
-                ):
-                    return self._image(record, asked)
+            has_digest = reference.digest in (record["manifest"], record["config"])
+            if has_digest and record["reference"].startswith(names):
+                return self._image(record, asked)
         return None
 
     def _by_id(self, digits: str, asked: str) -> Image:
@@ -187,11 +188,11 @@ class ImageStore:
 
         Raises BadImage when a blob is not in the store any more.
         """
-        from duckweed.oci.manifest import Manifest
-
         chain = image.chain_ids
         if all(self.layers.exists(chain_id, self.flavour.name) for chain_id in chain):
             return
+        from duckweed.oci.manifest import Manifest
+
         manifest = Manifest.read(self.blobs.read(image.manifest), f"manifest `{image.manifest}`")
         if len(manifest.layers) != len(chain):
             raise BadImage(f"image `{image.asked}`: its manifest and its config disagree")
@@ -262,7 +263,7 @@ class ImageStore:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether this is a bare `name` or `name:tag` of letters and digits, which needs no grammar to be read."""
+    """Whether this is a bare `name` or `name:tag` of letters and digits: no grammar is needed to read it."""
     head, _, tag = name.partition(":")
     return (
         head.isascii()

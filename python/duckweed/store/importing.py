@@ -1,4 +1,4 @@
-"""`import`: an image of one layer, made from a tar of a root file system and a few Dockerfile instructions."""
+"""`import`: an image of one layer, from a tar of a root file system and a few Dockerfile instructions."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _keep(
     manifest = Manifest.compose(Descriptor(OCI_CONFIG, digest_of(content), len(content)), [layer])
     image_id, manifest_digest = store.blobs.put(content), store.blobs.put(manifest)
     written += [image_id[7:], manifest_digest[7:]]
-    store.records.add(manifest_digest, image_id, False, names)
+    store.records.add(manifest_digest, image_id, False, names, [record["chain_id"]])
     if store.records.image(image_id) is None:
         return None
     blobs = (image_id, manifest_digest, record["blob"])

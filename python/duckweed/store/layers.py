@@ -99,7 +99,7 @@ class LayerStore:
         ]
 
     def extract_alone(self, source: LayerBytes, flavour: Flavour) -> dict[str, Any]:
-        """Extracts a layer that lies on nothing and whose diff id is not known yet; returns its layer.json."""
+        """Extracts a layer that lies on nothing, its diff id not known yet; returns its layer.json."""
         return self._extract(source, [], None, flavour)[0]
 
     def extract(
@@ -161,7 +161,7 @@ class LayerStore:
         try:
             os.rename(path, self._layout.layer(chain_id, flavour.name))
         except OSError as error:
-            # ENOTEMPTY, EEXIST: another process extracted the same layer, hence the same tree; ours is superfluous.
+            # ENOTEMPTY, EEXIST: another process extracted the same layer; ours is superfluous.
             other = self.read(chain_id, flavour.name)
             if other is None:
                 raise cannot("write", self._layout.layer(chain_id, flavour.name), error) from None

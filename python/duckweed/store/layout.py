@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from urllib.parse import quote, unquote
 
 from duckweed.errors import StoreError
 
@@ -46,7 +45,18 @@ def default_root(environ: Mapping[str, str] = os.environ) -> str:
 class Layout:
     """The paths below one root. Making a Layout touches nothing; `ensure` makes the directories."""
 
-    __slots__ = ("blobs", "cache", "containers", "images", "layers", "mountpoints", "names", "root", "tmp", "volumes")
+    __slots__ = (
+        "blobs",
+        "cache",
+        "containers",
+        "images",
+        "layers",
+        "mountpoints",
+        "names",
+        "root",
+        "tmp",
+        "volumes",
+    )
 
     def __init__(self, root: str | None = None) -> None:
         self.root = os.path.abspath(root) if root else default_root()
@@ -58,8 +68,8 @@ class Layout:
         self.volumes = self.root + "/volumes"
         self.tmp = self.root + "/tmp"
         self.cache = self.root + "/cache"
-        # The lowest lowerdir of every overlay: what an image lacks of the usual mount points is there, so that
-        # mounting on them copies nothing up. Whatever the image has covers it.
+        # The lowest lowerdir of every overlay: what an image lacks of the usual mount points is there, so
+        # that mounting on them copies nothing up. Whatever the image has covers it.
         self.mountpoints = self.root + "/mountpoints"
 
     def ensure(self) -> None:
@@ -77,21 +87,24 @@ class Layout:
             raise cannot("open the store", self.root, error) from None
         if version != VERSION:
             raise StoreError(
-                f"cannot use the store `{self.root}`: it has version {version.strip()!r}, this release knows {VERSION.strip()!r}",
+                f"cannot use the store `{self.root}`: it has version {version.strip()!r},"
+                f" this release knows {VERSION.strip()!r}",
                 "set `DUCKWEED_ROOT` to another directory, or install the release that made it",
             )
 
     def _make(self) -> None:
         try:
             os.makedirs(self.root, mode=0o700, exist_ok=True)
-            # A layer may hold setuid files, which nobody else must reach. An existing empty directory is taken over.
+            # A layer may hold setuid files, which nobody else must reach.
             os.chmod(self.root, 0o700)
             for name in _DIRECTORIES:
                 mode = 0o755 if name.startswith("mountpoints") else 0o700
                 os.makedirs(f"{self.root}/{name}", exist_ok=True)
                 os.chmod(f"{self.root}/{name}", mode)
             for name in _MOUNTED_FILES:
-                os.close(os.open(f"{self.mountpoints}/{name}", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+                os.close(
+                    os.open(f"{self.mountpoints}/{name}", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+                )
             half = f"{self.tmp}/version.{os.getpid()}"
             with open(half, "w") as file:
                 file.write(VERSION)
@@ -105,7 +118,7 @@ class Layout:
 
     def tag(self, reference: str) -> str:
         """The record of one tag, by its canonical reference."""
-        return f"{self.images}/{quote(reference, safe='')}.json"
+        return f"{self.images}/{quote(reference)}.json"
 
     def image(self, image_id: str) -> str:
         """The record of one image, tagged or not, by its id (the config's digest)."""
@@ -146,8 +159,21 @@ class Layout:
         return self.root + "/run"
 
 
+def quote(reference: str) -> str:
+    """A reference as a file name: urllib's `quote(reference, safe="")`, whose import costs more than a
+    whole lookup.
+    """
+    if reference.isascii():
+        return "".join(c if c.isalnum() or c in "_.-~" else f"%{ord(c):02X}" for c in reference)
+    from urllib.parse import quote as quote_any
+
+    return quote_any(reference, safe="")
+
+
 def tag_of(file_name: str) -> str | None:
     """The canonical reference that a file of images/ is named for; None for the record of an image."""
+    from urllib.parse import unquote
+
     return None if file_name.startswith("@") else unquote(file_name[: -len(".json")])
 
 
@@ -157,7 +183,7 @@ def cannot(operation: str, path: str, error: OSError) -> StoreError:
 
     name = errno.errorcode.get(error.errno or 0, "EIO")
     hints = {
-        "ENOSPC": "free some space, for example with `duckweed image prune`, or set `DUCKWEED_ROOT` to a larger disk",
+        "ENOSPC": "free some space, as with `duckweed image prune`, or set `DUCKWEED_ROOT` to a larger disk",
         "EDQUOT": "your quota is used up; free some space, or set `DUCKWEED_ROOT` to another disk",
         "EROFS": "set `DUCKWEED_ROOT` to a directory that can be written",
         "EACCES": "set `DUCKWEED_ROOT` to a directory of your own",

@@ -35,13 +35,16 @@ _ATTEMPTS = 8
 class Loaded:
     """One image that was taken in: its digests, and the references it is to have."""
 
-    __slots__ = ("config", "manifest", "original", "references")
+    __slots__ = ("chain", "config", "manifest", "original", "references")
 
-    def __init__(self, manifest: str, config: str, original: bool, references: list[Reference]) -> None:
+    def __init__(
+        self, manifest: str, config: str, original: bool, references: list[Reference], chain: list[str]
+    ) -> None:
         self.manifest = manifest
         self.config = config
         self.original = original
         self.references = references
+        self.chain = chain
 
 
 class Loader:
@@ -73,7 +76,7 @@ class Loader:
         try:
             loaded = [self._take_in(archive, plan) for plan in plans]
             for one in loaded:
-                self._records.add(one.manifest, one.config, one.original, one.references)
+                self._records.add(one.manifest, one.config, one.original, one.references, one.chain)
             for one, plan in zip(loaded, plans):
                 self._confirm(archive, plan, one)
         except BaseException:
@@ -87,7 +90,7 @@ class Loader:
             if self._is_whole(loaded, plan):
                 return
             self._take_in(archive, plan)
-            self._records.add(loaded.manifest, loaded.config, loaded.original, [])
+            self._records.add(loaded.manifest, loaded.config, loaded.original, [], loaded.chain)
         raise StoreError("cannot load the image: it is being removed at the same time")
 
     def _is_whole(self, loaded: Loaded, plan: ImagePlan) -> bool:
@@ -113,7 +116,7 @@ class Loader:
         content = plan.manifest_bytes
         if content is None:
             content = Manifest.compose(Descriptor(OCI_CONFIG, config, len(plan.config_bytes)), descriptors)
-        return Loaded(self._put(content), config, plan.manifest_bytes is not None, plan.references)
+        return Loaded(self._put(content), config, plan.manifest_bytes is not None, plan.references, chain)
 
     def _put(self, content: bytes) -> str:
         digest = digest_of(content)

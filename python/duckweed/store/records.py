@@ -64,21 +64,24 @@ class Records:
         """The tag records of one image."""
         return [record for record in self.all_tags() if record["config"] == image_id]
 
-    def add(self, manifest: str, config: str, original: bool, references: list[Reference]) -> None:
+    def add(
+        self, manifest: str, config: str, original: bool, references: list[Reference], chain: list[str]
+    ) -> None:
         """Records an image and its tags; a tag that meant another image means this one from now on.
 
-        `original` says that the manifest came with the image and was not made by us.
+        `original` says that the manifest came with the image and was not made by us; `chain` are its chain
+        ids.
         """
         known = self.image(config)
         if known is None or (original and not known.get("original")):
             scratch.write_json(
                 self._layout,
                 self._layout.image(config),
-                _record(None, manifest, config, original),
+                _record(None, manifest, config, original, chain),
                 durable=True,
             )
         for reference in references:
-            record = _record(str(reference), manifest, config, original)
+            record = _record(str(reference), manifest, config, original, chain)
             scratch.write_json(self._layout, self._layout.tag(str(reference)), record, durable=True)
 
     def remove_tag(self, reference: str) -> bool:
@@ -90,13 +93,16 @@ class Records:
         return scratch.discard_file(self._layout.image(image_id))
 
 
-def _record(reference: str | None, manifest: str, config: str, original: bool) -> dict[str, Any]:
+def _record(
+    reference: str | None, manifest: str, config: str, original: bool, chain: list[str]
+) -> dict[str, Any]:
     return {
         "reference": reference,
         "manifest": manifest,
         "config": config,
         "created_at": timestamp.now(),
         "original": original,
+        "chain": chain,
     }
 
 

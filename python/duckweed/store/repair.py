@@ -100,7 +100,7 @@ def _repair_container(
         report["lost"].append(container_id)
     maker = record.get("ephemeral")
     if maker:
-        # Made by `engine.run` for one call: without its caller and without a supervisor nobody else removes it.
+        # Made by `engine.run` for one call: without caller and supervisor nobody else removes it.
         doomed = status != RUNNING and scratch.is_stale(str(maker) + "-")
     else:
         doomed = status == EXITED and bool((state or {}).get("auto_remove"))

@@ -29,9 +29,9 @@ def tag(store: ImageStore, source: str, target: str) -> None:
         raise Conflict("cannot tag `host`: it is the machine itself, not an image of the store")
     record = store.records.image(image.id)
     original = bool(record and record.get("original") and record["manifest"] == image.manifest)
-    store.records.add(image.manifest, image.id, original, [reference])
+    store.records.add(image.manifest, image.id, original, [reference], image.chain_ids)
     # Looked at after the reference was written: a remover may have been at work since `get`.
-    store.records.add(image.manifest, image.id, original, [])
+    store.records.add(image.manifest, image.id, original, [], image.chain_ids)
     if not store.blobs.exists(image.id) or not store.blobs.exists(image.manifest):
         store.records.remove_tag(str(reference))
         store.records.remove_image(image.id)
@@ -56,7 +56,8 @@ def remove(store: ImageStore, name: str, force: bool) -> list[dict[str, str]]:
         repositories = {Reference.parse(record["reference"]).name for record in tags}
         if len(repositories) > 1 and not force:
             raise InUse(
-                f"conflict: unable to delete {image.short_id} (must be forced) - image is referenced in multiple repositories",
+                f"conflict: unable to delete {image.short_id} (must be forced)"
+                " - image is referenced in multiple repositories",
                 f"remove its names one by one, or use `duckweed rmi -f {image.short_id}`",
             )
         _refuse_in_use(store, image, image.short_id, force)
@@ -87,13 +88,15 @@ def _refuse_in_use(store: ImageStore, image: Image, shown: str, force: bool) -> 
             continue
         if states.status(container_id)[0] == containers.RUNNING:
             raise InUse(
-                f"conflict: unable to delete {shown} (cannot be forced) - image is being used by running container {container_id[:12]}",
+                f"conflict: unable to delete {shown} (cannot be forced)"
+                f" - image is being used by running container {container_id[:12]}",
                 f"stop it with `duckweed stop {container_id[:12]}`",
             )
         stopped = stopped or container_id[:12]
     if stopped and not force:
         raise InUse(
-            f"conflict: unable to delete {shown} (must be forced) - image is being used by stopped container {stopped}",
+            f"conflict: unable to delete {shown} (must be forced)"
+            f" - image is being used by stopped container {stopped}",
             f"remove it with `duckweed rm {stopped}`",
         )
 
@@ -111,7 +114,7 @@ def delete(store: ImageStore, image: Image) -> tuple[list[dict[str, str]], int]:
     kept = store.records.tags_of(image.id)
     if kept:
         # Somebody tagged or loaded it in this moment: whoever came second keeps the image.
-        store.records.add(kept[0]["manifest"], image.id, bool(kept[0].get("original")), [])
+        store.records.add(kept[0]["manifest"], image.id, bool(kept[0].get("original")), [], image.chain_ids)
         return answer, 0
     removed, reclaimed = references.collect(store.layout, names)
     answer.append({"Deleted": image.id})

@@ -35,7 +35,7 @@ _PRUNE_FILTERS = frozenset(("all", "label", "label!"))
 
 
 class Volume:
-    """One volume: `name`, `attrs` (docker's volume inspect dict), `mountpoint` (what a container is given)."""
+    """One volume: `name`, `attrs` (docker's volume inspect dict), `mountpoint` (what containers get)."""
 
     __slots__ = ("_store", "attrs", "name")
 
@@ -58,7 +58,7 @@ class Volume:
 
 
 class VolumeStore:
-    """The volumes below one root. `flavour` finds out whose ids may own files in them, when that is needed."""
+    """The volumes below one root. `flavour` finds out, when needed, whose ids may own files in them."""
 
     __slots__ = ("_flavour", "_layout")
 
@@ -108,7 +108,7 @@ class VolumeStore:
             "Scope": "local",
         }
         try:
-            # 0755 as Docker's: the container's users must get in; the store's root keeps the host's users out.
+            # 0755 as Docker's: the container's users must get in; the store's root keeps others out.
             os.mkdir(work + "/_data", 0o755)
             os.chmod(work + "/_data", 0o755)
             scratch.write_json(self._layout, work + "/volume.json", document, durable=True)
@@ -253,7 +253,8 @@ def check_name(name: str) -> None:
     if not _NAME.match(name) or len(name) > 200:
         raise UsageError(
             f'create {name[:80]}: "{name[:80]}" includes invalid characters for a local volume name,'
-            ' only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path',
+            ' only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed.'
+            " If you intended to pass a host directory, use absolute path",
             exit_code=1,
         )
 
@@ -271,7 +272,7 @@ def _device(opts: Mapping[str, str]) -> str | None:
     if opts.get("type", "none") not in ("none", "") or not {"bind", "rbind"} & set(words):
         raise Unsupported(
             f"cannot mount a `{opts.get('type', 'none')}` volume: mounting needs root",
-            "use `--opt type=none --opt o=bind --opt device=DIRECTORY` for a directory, or `--tmpfs` for memory",
+            "use `--opt type=none --opt o=bind --opt device=DIRECTORY`, or `--tmpfs` for memory",
             exit_code=1,
         )
     device = opts.get("device", "")
