@@ -97,6 +97,7 @@ class Plan:
                 namespaces=self.place.namespaces,
                 points=self.points,
                 auto_remove=self.auto_remove(),
+                texts=self.texts() if ephemeral else None,
                 ephemeral=ephemeral,
             )
         )
@@ -136,13 +137,17 @@ class Plan:
             os.mkdir(f"{path}/{name}", 0o755)
         if self.rootfs_kind() == "copy":
             os.mkdir(f"{path}/rootfs", 0o755)
-        write_file(f"{path}/hostname", self.hostname + "\n")
-        write_file(
-            f"{path}/hosts", hosts_file(self.hostname, options.domainname, options.network, options.add_host)
-        )
-        resolver = resolver_file(options.network, options.dns, options.dns_search, options.dns_option)
-        write_file(f"{path}/resolv.conf", resolver)
+        if not ephemeral:
+            for name, text in self.texts().items():
+                write_file(f"{path}/{name}", text)
         write_file(f"{path}/config.json", self.spec_text(ephemeral))
+
+    def texts(self) -> dict[str, str]:
+        """What stands in the container's /etc/resolv.conf, /etc/hostname and /etc/hosts."""
+        options = self.options
+        resolver = resolver_file(options.network, options.dns, options.dns_search, options.dns_option)
+        hosts = hosts_file(self.hostname, options.domainname, options.network, options.add_host)
+        return {"resolv.conf": resolver, "hostname": self.hostname + "\n", "hosts": hosts}
 
     def check_still_there(self) -> None:
         """After the reference is in place: the layers, or a remover has won. Raises StoreError."""

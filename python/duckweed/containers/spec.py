@@ -104,6 +104,15 @@ def system_mounts(options: Options) -> list[dict[str, Any]]:
     return mounts
 
 
+def text_mounts(texts: Mapping[str, str], read_only: bool) -> list[dict[str, Any]]:
+    """The same files for an ephemeral container: their text is in config.json, nothing of them on the disk."""
+    options = ["ro"] if read_only else []
+    return [
+        {"destination": f"/etc/{name}", "type": "duckweed-file", "options": options, "text": text}
+        for name, text in texts.items()
+    ]
+
+
 def file_mounts(directory: str, read_only: bool) -> list[dict[str, Any]]:
     """/etc/resolv.conf, /etc/hostname and /etc/hosts, from the container's directory."""
     options = ["bind", "rprivate", "create=file"]
@@ -174,6 +183,7 @@ def compose(
     namespaces: Sequence[str],
     points: Sequence[Mapping[str, Any]] = (),
     auto_remove: Mapping[str, Sequence[str]] | None = None,
+    texts: Mapping[str, str] | None = None,
     ephemeral: bool = False,
 ) -> dict[str, Any]:
     """The whole config.json of one container."""
@@ -205,7 +215,7 @@ def compose(
 
         linux["seccomp"] = linux_seccomp(options.seccomp, capabilities["effective"])
     mounts = system_mounts(options)
-    mounts += file_mounts(directory, options.read_only)
+    mounts += text_mounts(texts, options.read_only) if texts else file_mounts(directory, options.read_only)
     if points:
         taken = {point["Destination"] for point in points}
         mounts = [mount for mount in mounts if mount["destination"] not in taken]

@@ -110,6 +110,8 @@ pub struct Mount {
     pub kind: String,
     pub source: PathBuf,
     pub options: Vec<String>,
+    /// What a `duckweed-file` holds.
+    pub text: String,
 }
 
 /// `linux` of config-linux.md.

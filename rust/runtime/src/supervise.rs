@@ -206,7 +206,12 @@ fn start_locked(
         // The caller's pipes end with the container, not with us.
         let _ = silence();
     }
-    let (state, listener) = match announce(place, terms, started.pid) {
+    let announced = State::of(started.pid, terms.auto_remove.is_some()).and_then(|mut state| {
+        // Most of those that are waited for are over before anybody could look for them.
+        let listener = if options.inherit { None } else { Some(announce(place, &mut state)?) };
+        Ok((state, listener))
+    });
+    let (state, listener) = match announced {
         Ok(announced) => announced,
         Err(error) => {
             init.kill();
@@ -230,7 +235,8 @@ fn start_locked(
         log,
         connections,
         sessions: Slots::default(),
-        listener: Some(listener),
+        announce_at: listener.is_none().then(|| std::time::Instant::now() + watch::SHORT_LIFE),
+        listener,
         accepting: false,
         owner: options.inherit.then_some(number),
         ending: None,
@@ -269,15 +275,13 @@ fn start_with_stdio(
 }
 
 /// Listens, and then says in state.json that the container runs and where.
-fn announce(place: &Place, terms: &Terms, pid: rustix::process::Pid) -> std::io::Result<(State, OwnedFd)> {
-    let mut state = State::starting(terms.auto_remove.is_some())?;
+fn announce(place: &Place, state: &mut State) -> std::io::Result<OwnedFd> {
     let runtime_directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let path = address::socket_path(runtime_directory.as_deref(), &place.store, &place.id)?;
     let listener = packet::listen(&path)?;
-    state.pid = pid.as_raw_nonzero().get();
     state.socket = path.to_string_lossy().into_owned();
     state.write(&place.store, &place.container)?;
-    Ok((state, listener))
+    Ok(listener)
 }
 
 /// The attach request that a creator put into the channel before it started us.

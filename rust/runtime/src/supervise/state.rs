@@ -67,6 +67,14 @@ impl State {
         })
     }
 
+    /// A container whose first process runs; socket is not known yet.
+    ///
+    /// # Errors
+    /// As [`State::starting`].
+    pub fn of(pid: rustix::process::Pid, auto_remove: bool) -> io::Result<Self> {
+        Ok(Self { pid: pid.as_raw_nonzero().get(), ..Self::starting(auto_remove)? })
+    }
+
     /// The same container, ended now.
     pub fn end(&mut self, exit_code: i32, error: &str) {
         self.status = Status::Exited;

@@ -33,6 +33,10 @@ const TURN: usize = 16;
 /// How long the loop leaves the listener alone when there are no descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// A container that the caller waits for anyway is written down and listened for when it has lived this long: state.json and
+/// the socket cost a tenth of a short run, and nobody has found their way there by then.
+pub(super) const SHORT_LIFE: Duration = Duration::from_millis(20);
+
 /// Where a container lives.
 #[derive(Debug)]
 pub struct Place {
@@ -59,6 +63,8 @@ pub struct Supervisor {
     pub(super) log: Option<Log>,
     pub(super) connections: Slots<Connection>,
     pub(super) sessions: Slots<Session>,
+    /// When state.json and the socket are due, if they are not made yet.
+    pub(super) announce_at: Option<Instant>,
     pub(super) listener: Option<OwnedFd>,
     /// The listener is watched (it is not while descriptors are short).
     pub(super) accepting: bool,
@@ -82,6 +88,7 @@ impl Supervisor {
         let mut found = Vec::with_capacity(32);
         let mut buffer = vec![0; packet::LARGEST];
         loop {
+            self.announce_if_due();
             self.settle()?;
             if let Some(exit_code) = self.finished() {
                 return Ok(exit_code);
@@ -93,10 +100,22 @@ impl Supervisor {
         }
     }
 
+    /// Lets others find a container that did not end at once. Where that fails it goes on unfound: its caller has the channel.
+    fn announce_if_due(&mut self) {
+        if self.ending.is_some() || self.announce_at.is_none_or(|at| at > Instant::now()) {
+            return;
+        }
+        self.announce_at = None;
+        self.listener = super::announce(&self.place, &mut self.state).ok();
+    }
+
     /// How long there is nothing to do unless something happens.
     fn patience(&self) -> Option<Duration> {
         if let Some(ending) = &self.ending {
             return ending.patience(Instant::now());
+        }
+        if let Some(at) = self.announce_at {
+            return Some(at.saturating_duration_since(Instant::now()));
         }
         (self.listener.is_some() && !self.accepting).then_some(PAUSE)
     }

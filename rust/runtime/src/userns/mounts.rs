@@ -1,11 +1,13 @@
 //! `mounts` of the bundle, masked and read-only paths: prepared while the host's tree is
 //! still there, attached when `/` is the container's.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use duckweed_sys::mount::{set_attributes, Change, RDONLY};
-use rustix::fs::{FileType, OFlags, CWD};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, CWD};
 use rustix::io::Errno;
 use rustix::mount::{
     fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, open_tree, FsMountFlags,
@@ -28,6 +30,8 @@ pub(super) enum Prepared {
     InPlace(Options),
     /// The small /dev.
     Dev(Devices),
+    /// A small file of its own, with the mount's text, made on the container's /dev.
+    Text(Options),
     /// Nothing here; a place without it does as well.
     Nothing,
 }
@@ -46,6 +50,7 @@ pub(super) fn prepare(mount: &Mount, place: Place<'_>) -> Result<Prepared, Start
     let options = Options::parse(&mount.options);
     let made = match mount.kind.as_str() {
         _ if options.bind.is_some() || mount.kind == "bind" => return bind(mount, &options, place),
+        "duckweed-file" => return Ok(Prepared::Text(options)),
         "duckweed-dev" => return Devices::open(true).map(Prepared::Dev),
         "tmpfs" if mount.destination == Path::new("/dev") => return Devices::open(false).map(Prepared::Dev),
         "proc" => match filesystem("proc", &options, None) {
@@ -153,6 +158,7 @@ pub(super) fn place(
         Prepared::Nothing => return Ok(()),
         Prepared::Dev(devices) => return devices.place(mount, root, place.maps, others),
         Prepared::Tree(tree, kind) => (tree, kind),
+        Prepared::Text(options) => return place_text(mount, &options, root),
         Prepared::InPlace(options) => {
             let tree = filesystem(&mount.kind, &options, place.maps).doing(Code::Mount, || story(mount))?;
             (tree, Kind::Dir)
@@ -161,6 +167,25 @@ pub(super) fn place(
     let point = mount_point(root, &mount.destination, kind)
         .doing(Code::Mount, || format!("make the mount point {}", mount.destination.display()))?;
     attach(tree.as_fd(), point.as_fd(), Path::new("")).doing(Code::Mount, || story(mount))
+}
+
+/// Writes the mount's text to a file on /dev's tmpfs and mounts that; its name there is taken away again.
+fn place_text(mount: &Mount, options: &Options, root: BorrowedFd<'_>) -> Result<(), StartError> {
+    const NAME: &str = ".duckweed-file";
+    let context = || story(mount);
+    let dev = open(root, Path::new("/dev"), OFlags::PATH | OFlags::DIRECTORY).doing(Code::Mount, context)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let file =
+        rustix::fs::openat(&dev, NAME, flags, Mode::from_raw_mode(0o644)).doing(Code::Mount, context)?;
+    File::from(file).write_all(mount.text.as_bytes()).doing(Code::Mount, context)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = open_tree(&dev, NAME, flags).doing(Code::Mount, context)?;
+    change(tree.as_fd(), options).doing(Code::Mount, context)?;
+    let point = mount_point(root, &mount.destination, Kind::File)
+        .doing(Code::Mount, || format!("make the mount point {}", mount.destination.display()))?;
+    attach(tree.as_fd(), point.as_fd(), Path::new("")).doing(Code::Mount, context)?;
+    // Only now: what has no name any more cannot be mounted (ENOENT).
+    rustix::fs::unlinkat(&dev, NAME, AtFlags::empty()).doing(Code::Mount, context)
 }
 
 /// Hides `linux.maskedPaths`: an empty read-only directory, or /dev/null, over each.
