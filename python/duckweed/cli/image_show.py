@@ -89,7 +89,8 @@ def images(call: Call) -> int:
         )
     ]
     if call.get("quiet") and not template:
-        sys.stdout.write("".join(f"{row['ID']}\n" for row in rows))
+        # Ids are for `rmi $(duckweed images -q)`: the built-in image, which has none of its own, is not among them.
+        sys.stdout.write("".join(f"{row['ID']}\n" for row in rows if row["ID"].strip("sha256:0")))
         return 0
     columns = _DIGEST_COLUMNS if digests else _IMAGE_COLUMNS
     _show(IMAGE_HEADERS, columns, rows, template, _IMAGE_RAW)

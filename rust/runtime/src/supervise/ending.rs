@@ -65,9 +65,9 @@ impl Supervisor {
         self.connections.iter().all(Connection::is_settled).then_some(exit_code)
     }
 
-    /// How it ended, once that is recorded.
+    /// How it ended, once that is recorded: who hears it may go and look.
     pub(super) fn ended(&self) -> Option<Exit> {
-        let exit_code = self.ending.as_ref()?.exit_code;
+        let exit_code = self.ending.as_ref().filter(|ending| ending.recorded)?.exit_code;
         Some(Exit { exit_code, error: self.state.error.clone() })
     }
 
