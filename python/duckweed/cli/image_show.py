@@ -81,16 +81,18 @@ def images(call: Call) -> int:
     full = call.get("no_trunc", False)
     template = call.get("format", "")
     digests = call.get("digests", False)
+    # Ids are for `rmi $(duckweed images -q)`: the built-in image, which has none of its own, is not among them.
+    only_ids = call.get("quiet") and not template
     rows = [
         row
         for image in found
+        if not (only_ids and image.is_host)
         for row in named_like(
             patterns, image_rows(image.attrs, full=full, digests=digests or ".Digest" in template)
         )
     ]
-    if call.get("quiet") and not template:
-        # Ids are for `rmi $(duckweed images -q)`: the built-in image, which has none of its own, is not among them.
-        sys.stdout.write("".join(f"{row['ID']}\n" for row in rows if row["ID"].strip("sha256:0")))
+    if only_ids:
+        sys.stdout.write("".join(f"{row['ID']}\n" for row in rows))
         return 0
     columns = _DIGEST_COLUMNS if digests else _IMAGE_COLUMNS
     _show(IMAGE_HEADERS, columns, rows, template, _IMAGE_RAW)

@@ -98,7 +98,10 @@ fn stdin_once_ends_with_the_first_client_and_open_does_not() {
         let client = running.connect();
         client.say(&attach(true), &[]);
         client.say(&ClientMessage::Stdin(line.as_bytes()), &[]);
-        client.say(&ClientMessage::StdinEnd, &[]);
+        if line == "one\n" {
+            // The second line ends the container, which may be gone before an end of stdin could be said.
+            client.say(&ClientMessage::StdinEnd, &[]);
+        }
         assert!(client.receive().answer().ok);
         while !matches!(client.receive(), Said::Out(bytes) if bytes == line.as_bytes()) {}
     }
