@@ -76,7 +76,9 @@ def table(title: str, cases: dict, rounds: int, results: dict) -> dict[str, tupl
         for name, case in cases.items():
             if name in failed:
                 continue
-            time.sleep(0.01)  # what the case before left to the kernel or a helper (dying namespaces, files) is not this one's
+            time.sleep(
+                0.01
+            )  # what the case before left to the kernel or a helper (dying namespaces, files) is not this one's
             before = time.perf_counter()
             try:
                 case()
@@ -152,20 +154,40 @@ def measure(engine, work: Path, rootfs: str, rounds: int, results: dict) -> None
     from duckweed.containers.supervisor import RUNTIME as helper
 
     cli = shutil.which("duckweed") or os.path.join(os.path.dirname(sys.executable), "duckweed")
-    bwrap = ["bwrap", "--unshare-all", "--uid", "0", "--gid", "0", "--bind", rootfs, "/", "--proc", "/proc", "--dev", "/dev"]
+    bwrap = [
+        "bwrap",
+        "--unshare-all",
+        "--uid",
+        "0",
+        "--gid",
+        "0",
+        "--bind",
+        rootfs,
+        "/",
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+    ]
     bwrap = [shutil.which("bwrap") or "bwrap", *bwrap[1:], "/bin/true"]
 
     def ours() -> None:
         if engine.run("busybox", ["true"]).exit_code != 0:
             raise RuntimeError("not 0")
 
-    cases = {"host true": command([rootfs + "/bin/busybox", "true"]), "bwrap --unshare-all": command(bwrap), "engine.run": ours}
+    cases = {
+        "host true": command([rootfs + "/bin/busybox", "true"]),
+        "bwrap --unshare-all": command(bwrap),
+        "engine.run": ours,
+    }
     found = table("true in a fresh container, from Python", cases, rounds, results)
     ratio(found, "engine.run", "bwrap --unshare-all", "<= 0.8", results)
 
     ballast = bytearray(300 << 20)
     ballast[::4096] = b"x" * len(ballast[::4096])
-    found = table("the same from a process of 300 MB", {k: cases[k] for k in list(cases)[1:]}, rounds, results)
+    found = table(
+        "the same from a process of 300 MB", {k: cases[k] for k in list(cases)[1:]}, rounds, results
+    )
     ratio(found, "engine.run", "bwrap --unshare-all", "<= 0.8", results)
     del ballast
 
@@ -186,7 +208,10 @@ def measure(engine, work: Path, rootfs: str, rounds: int, results: dict) -> None
         list(pool.map(lambda _: ours(), range(20)))
 
     found = table(
-        "20 at once", {"bwrap x 20": at_once(lambda n: bwrap, 20), "engine.run x 20": ours_at_once}, max(5, rounds // 3), results
+        "20 at once",
+        {"bwrap x 20": at_once(lambda n: bwrap, 20), "engine.run x 20": ours_at_once},
+        max(5, rounds // 3),
+        results,
     )
     ratio(found, "engine.run x 20", "bwrap x 20", "<= 0.83, that is 1.2 times the rate", results)
 
@@ -199,14 +224,27 @@ def measure(engine, work: Path, rootfs: str, rounds: int, results: dict) -> None
 
     cases = {"bwrap, 50 in a row": in_a_row(command(bwrap)), "engine.run, 50 in a row": in_a_row(ours)}
     found = table("50 in a row", cases, max(5, rounds // 5), results)
-    ratio(found, "engine.run, 50 in a row", "bwrap, 50 in a row", "none set; nothing can be left for later here", results)
+    ratio(
+        found,
+        "engine.run, 50 in a row",
+        "bwrap, 50 in a row",
+        "none set; nothing can be left for later here",
+        results,
+    )
 
     podman = ["podman", "run", "--rm", "--network", "none", "localhost/duckweed-bench", "true"]
-    cases = {"python -c pass": command([sys.executable, "-c", "pass"]), "duckweed run --rm": command([cli, "run", "--rm", "busybox", "true"])}
+    cases = {
+        "python -c pass": command([sys.executable, "-c", "pass"]),
+        "duckweed run --rm": command([cli, "run", "--rm", "busybox", "true"]),
+    }
     if shutil.which("podman"):
         import images
 
-        done = subprocess.run(["podman", "import", "-q", "-", "duckweed-bench"], input=images.busybox_layer(), capture_output=True)
+        done = subprocess.run(
+            ["podman", "import", "-q", "-", "duckweed-bench"],
+            input=images.busybox_layer(),
+            capture_output=True,
+        )
         if done.returncode == 0:
             cases["podman run --rm --network none"] = command(podman)
     found = table("the command line, warm", cases, max(10, rounds // 2), results)
@@ -221,7 +259,17 @@ def measure(engine, work: Path, rootfs: str, rounds: int, results: dict) -> None
         started = None
         if "podman run --rm --network none" in found:
             started = subprocess.run(
-                ["podman", "run", "-d", "--rm", "--network", "none", "localhost/duckweed-bench", "sleep", "1000"],
+                [
+                    "podman",
+                    "run",
+                    "-d",
+                    "--rm",
+                    "--network",
+                    "none",
+                    "localhost/duckweed-bench",
+                    "sleep",
+                    "1000",
+                ],
                 capture_output=True,
                 text=True,
             ).stdout.strip()

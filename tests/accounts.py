@@ -45,7 +45,9 @@ def become_ordinary() -> None:
     os.setgid(entry.pw_gid)
     os.setuid(entry.pw_uid)
     os.chdir(home)
-    keep = {k: v for k, v in os.environ.items() if k.startswith(("DUCKWEED_", "CI", "PYTEST_", "LANG", "LC_"))}
+    keep = {
+        k: v for k, v in os.environ.items() if k.startswith(("DUCKWEED_", "CI", "PYTEST_", "LANG", "LC_"))
+    }
     env = {**keep, "HOME": entry.pw_dir, "USER": name, "LOGNAME": name, "TERM": "xterm"}
     env["PATH"] = os.path.join(sys.prefix, "bin") + ":/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
     args = [arg.replace(here, tests) for arg in sys.argv[1:]]

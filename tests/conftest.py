@@ -15,12 +15,13 @@ from pathlib import Path
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-import accounts  # noqa: E402
+import accounts
 
 accounts.become_ordinary()
 
-import images  # noqa: E402
 import pytest  # noqa: E402
+
+import images  # noqa: E402
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -44,14 +45,25 @@ def runner(root: Path, extra: Mapping[str, str] | None = None) -> Run:
     base = {**os.environ, "DUCKWEED_ROOT": str(root), "PYTHONWARNINGS": "error", **(extra or {})}
 
     def run(
-        *args: str, input: str | None = None, check: bool = False, env: Mapping[str, str] | None = None, timeout: float = 60
+        *args: str,
+        input: str | None = None,
+        check: bool = False,
+        env: Mapping[str, str] | None = None,
+        timeout: float = 60,
     ) -> subprocess.CompletedProcess[str]:
         stdin = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
         done = subprocess.run(
-            [*command(), *args], text=True, capture_output=True, env={**base, **(env or {})}, timeout=timeout, **stdin
+            [*command(), *args],
+            text=True,
+            capture_output=True,
+            env={**base, **(env or {})},
+            timeout=timeout,
+            **stdin,
         )
         if check and done.returncode != 0:
-            raise AssertionError(f"duckweed {' '.join(args)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+            raise AssertionError(
+                f"duckweed {' '.join(args)}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+            )
         return done
 
     return run

@@ -42,15 +42,22 @@ def layer(entries: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
     return out.getvalue()
 
 
-def docker_archive(path: Path, tags: list[str], layers: list[bytes], config: dict[str, object] | None = None) -> Path:
+def docker_archive(
+    path: Path, tags: list[str], layers: list[bytes], config: dict[str, object] | None = None
+) -> Path:
     """What `docker save` wrote before version 25: manifest.json, a config, layer.tar files."""
     image = {
         "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine),
         "os": "linux",
         "created": "2023-11-14T22:13:20Z",
         "config": {"Env": [PATH], "Cmd": ["/bin/sh"], **(config or {})},
-        "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(tar).hexdigest() for tar in layers]},
-        "history": [{"created": "2023-11-14T22:13:20Z", "created_by": f"layer {n}"} for n in range(len(layers))],
+        "rootfs": {
+            "type": "layers",
+            "diff_ids": ["sha256:" + hashlib.sha256(tar).hexdigest() for tar in layers],
+        },
+        "history": [
+            {"created": "2023-11-14T22:13:20Z", "created_by": f"layer {n}"} for n in range(len(layers))
+        ],
     }
     text = json.dumps(image).encode()
     name = hashlib.sha256(text).hexdigest() + ".json"
@@ -82,7 +89,21 @@ def busybox_layer() -> bytes:
     """A root file system of one program and its links."""
     path = static_busybox()
     applets = subprocess.run([path, "--list"], capture_output=True, text=True, check=True).stdout.split()
-    directories = ["bin", "etc", "home", "proc", "dev", "sys", "root", "usr", "usr/bin", "usr/sbin", "var", "mnt", "run"]
+    directories = [
+        "bin",
+        "etc",
+        "home",
+        "proc",
+        "dev",
+        "sys",
+        "root",
+        "usr",
+        "usr/bin",
+        "usr/sbin",
+        "var",
+        "mnt",
+        "run",
+    ]
     entries = [(member(name, tarfile.DIRTYPE), b"") for name in directories]
     entries.append((member("tmp", tarfile.DIRTYPE, mode=0o1777), b""))
     with open(path, "rb") as file:
@@ -103,7 +124,9 @@ def make_archives(directory: Path) -> Path:
     return directory
 
 
-def oci_archive(path: Path, reference: str, layers: list[bytes], config: dict[str, object] | None = None) -> Path:
+def oci_archive(
+    path: Path, reference: str, layers: list[bytes], config: dict[str, object] | None = None
+) -> Path:
     """An OCI image layout in a tar, layers gzipped."""
     import gzip
 
@@ -118,17 +141,25 @@ def oci_archive(path: Path, reference: str, layers: list[bytes], config: dict[st
         "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine),
         "os": "linux",
         "config": {"Env": [PATH], "Cmd": ["/bin/sh"], **(config or {})},
-        "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(tar).hexdigest() for tar in layers]},
+        "rootfs": {
+            "type": "layers",
+            "diff_ids": ["sha256:" + hashlib.sha256(tar).hexdigest() for tar in layers],
+        },
     }
     media = "application/vnd.oci.image."
     manifest = {
         "schemaVersion": 2,
         "mediaType": media + "manifest.v1+json",
         "config": {"mediaType": media + "config.v1+json", **put(json.dumps(image).encode())},
-        "layers": [{"mediaType": media + "layer.v1.tar+gzip", **put(gzip.compress(tar, mtime=0))} for tar in layers],
+        "layers": [
+            {"mediaType": media + "layer.v1.tar+gzip", **put(gzip.compress(tar, mtime=0))} for tar in layers
+        ],
     }
     entry = {"mediaType": media + "manifest.v1+json", **put(json.dumps(manifest).encode())}
-    entry["annotations"] = {"io.containerd.image.name": reference, "org.opencontainers.image.ref.name": reference}
+    entry["annotations"] = {
+        "io.containerd.image.name": reference,
+        "org.opencontainers.image.ref.name": reference,
+    }
     files = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
     files["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()
     files.update({f"blobs/sha256/{digest}": body for digest, body in blobs.items()})
@@ -160,11 +191,18 @@ def debian_archive() -> Path:
 def _make_debian(cache: Path, archive: Path) -> None:
     tree = cache / "base.tar"
     release = next(
-        (line.split("=")[1].strip() for line in open("/etc/os-release") if line.startswith("VERSION_CODENAME=")), "stable"
+        (
+            line.split("=")[1].strip()
+            for line in open("/etc/os-release")
+            if line.startswith("VERSION_CODENAME=")
+        ),
+        "stable",
     )
     command = ["mmdebstrap", "--quiet", "--mode=unshare", "--variant=minbase", "--include=python3-minimal"]
     command += ["--dpkgopt=path-exclude=/usr/share/doc/*", "--format=tar", release, str(tree)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)})
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)}
+    )
     if done.returncode != 0:
         pytest.skip(f"mmdebstrap cannot make a Debian tree here: {done.stderr.strip().splitlines()[-1:]}")
     app = [(member("app", tarfile.DIRTYPE), b""), (member("app/old", tarfile.DIRTYPE), b"")]

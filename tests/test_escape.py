@@ -17,6 +17,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+
 from conftest import Run
 
 # Docker's default capabilities, as bits: chown dac_override fowner fsetid kill setgid setuid setpcap
@@ -56,7 +57,9 @@ def test_host_paths_are_gone(place: Run, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("host")
     tries = [str(secret), f"/proc/1/root{secret}", f"/proc/self/cwd{secret}", "/.." * 20 + str(secret)]
-    tries += [f"/proc/self/fd/{n}{secret}" for n in range(12)] + [f"/proc/1/fd/{n}/..{secret}" for n in range(12)]
+    tries += [f"/proc/self/fd/{n}{secret}" for n in range(12)] + [
+        f"/proc/1/fd/{n}/..{secret}" for n in range(12)
+    ]
     out = inside(place, "cat " + " ".join(tries) + " 2>/dev/null; echo done").stdout
     assert out == "done\n"
 
@@ -133,7 +136,10 @@ def test_system_v_ipc_is_separate(place: Run) -> None:
     if segment < 0:
         pytest.skip("this place allows no System V shared memory")
     try:
-        assert "6475636b" in Path("/proc/sysvipc/shm").read_text() or str(key) in Path("/proc/sysvipc/shm").read_text()
+        assert (
+            "6475636b" in Path("/proc/sysvipc/shm").read_text()
+            or str(key) in Path("/proc/sysvipc/shm").read_text()
+        )
         assert str(key) not in inside(place, "cat /proc/sysvipc/shm").stdout
     finally:
         libc.shmctl(segment, 0, None)
@@ -141,8 +147,25 @@ def test_system_v_ipc_is_separate(place: Run) -> None:
 
 def test_devices_are_the_few_of_dockers_list(place: Run) -> None:
     found = set(inside(place, "ls /dev").stdout.split())
-    expected = {"core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty"}
-    assert found <= expected | {"urandom", "zero", "console"} and {"null", "zero", "full", "random", "urandom", "tty"} <= found
+    expected = {
+        "core",
+        "fd",
+        "full",
+        "mqueue",
+        "null",
+        "ptmx",
+        "pts",
+        "random",
+        "shm",
+        "stderr",
+        "stdin",
+        "stdout",
+        "tty",
+    }
+    assert (
+        found <= expected | {"urandom", "zero", "console"}
+        and {"null", "zero", "full", "random", "urandom", "tty"} <= found
+    )
 
 
 @pytest.mark.parametrize(
@@ -184,6 +207,12 @@ def test_the_runtime_itself_cannot_be_overwritten_from_inside(place: Run) -> Non
 
 
 def test_privileged_means_all_of_the_namespace_and_no_masks(place: Run) -> None:
-    out = inside(place, "grep -E 'CapEff|Seccomp:' /proc/self/status; mount -t tmpfs none /mnt && echo mounted", "--privileged")
+    out = inside(
+        place,
+        "grep -E 'CapEff|Seccomp:' /proc/self/status; mount -t tmpfs none /mnt && echo mounted",
+        "--privileged",
+    )
     assert "mounted" in out.stdout
-    assert re.search(r"CapEff:\s*0000(01ff|003f)ffffffff", out.stdout) and re.search(r"Seccomp:\s*0", out.stdout)
+    assert re.search(r"CapEff:\s*0000(01ff|003f)ffffffff", out.stdout) and re.search(
+        r"Seccomp:\s*0", out.stdout
+    )

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Run, command, runner
 
 import duckweed
+from conftest import Run, command, runner
 
 START_MANY = """
 import duckweed, sys
@@ -25,7 +25,11 @@ print(*(container.id for container in made))
 
 def left_behind(store: Path) -> dict[str, list[str]]:
     """Everything in the store that belongs to some container."""
-    return {name: sorted(os.listdir(store / name)) for name in ("containers", "names", "tmp") if (store / name).exists()}
+    return {
+        name: sorted(os.listdir(store / name))
+        for name in ("containers", "names", "tmp")
+        if (store / name).exists()
+    }
 
 
 def alive(marker: str) -> list[int]:
@@ -46,9 +50,19 @@ def test_200_containers_from_16_processes_all_run_and_leave_nothing(fresh: Run, 
     store: Path = fresh.root  # type: ignore[attr-defined]
     share = [13] * 8 + [12] * 8
     env = {**os.environ, "DUCKWEED_ROOT": str(store)}
-    interpreter = command()[0] if command()[0].endswith("python") else os.path.join(os.path.dirname(command()[0]), "python")
+    interpreter = (
+        command()[0]
+        if command()[0].endswith("python")
+        else os.path.join(os.path.dirname(command()[0]), "python")
+    )
     starters = [
-        subprocess.Popen([interpreter, "-c", START_MANY, str(n)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [interpreter, "-c", START_MANY, str(n)],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for n in share
     ]
     ids: list[str] = []
@@ -82,7 +96,11 @@ def test_one_name_is_won_once(fresh: Run, archives: Path) -> None:
     env = {**os.environ, "DUCKWEED_ROOT": str(fresh.root)}  # type: ignore[attr-defined]
     racers = [
         subprocess.Popen(
-            [*command(), "create", "--name", "prize", "busybox", "true"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*command(), "create", "--name", "prize", "busybox", "true"],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for _ in range(8)
     ]
@@ -108,13 +126,25 @@ def consistent(run: Run, store: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["client", "supervisor", "container"])
 @pytest.mark.parametrize("rm", [True, False])
-def test_kill_9_of_anyone_leaves_a_store_the_next_command_repairs(fresh: Run, archives: Path, victim: str, rm: bool) -> None:
+def test_kill_9_of_anyone_leaves_a_store_the_next_command_repairs(
+    fresh: Run, archives: Path, victim: str, rm: bool
+) -> None:
     store: Path = fresh.root  # type: ignore[attr-defined]
     fresh("load", "-i", str(archives / "busybox.tar"), check=True)
     env = {**os.environ, "DUCKWEED_ROOT": str(store)}
     random.seed(7)
     for round_number in range(12):
-        argv = [*command(), "run", *(["--rm"] if rm else []), "--name", f"victim{round_number}", "busybox", "sh", "-c", "echo up; sleep 60"]
+        argv = [
+            *command(),
+            "run",
+            *(["--rm"] if rm else []),
+            "--name",
+            f"victim{round_number}",
+            "busybox",
+            "sh",
+            "-c",
+            "echo up; sleep 60",
+        ]
         client = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + random.uniform(0.0, 0.15)
         killed = False
@@ -151,7 +181,11 @@ def test_kill_9_during_load_leaves_nothing_and_the_next_load_works(fresh: Run, a
     env = {**os.environ, "DUCKWEED_ROOT": str(store)}
     random.seed(11)
     for _ in range(15):
-        loader = subprocess.Popen([*command(), "load", "-q", "-i", str(archives / "busybox.tar")], env=env, stdout=subprocess.DEVNULL)
+        loader = subprocess.Popen(
+            [*command(), "load", "-q", "-i", str(archives / "busybox.tar")],
+            env=env,
+            stdout=subprocess.DEVNULL,
+        )
         try:
             loader.wait(random.uniform(0.03, 0.25))
         except subprocess.TimeoutExpired:

@@ -34,13 +34,24 @@ build_sdist = maturin.build_sdist
 
 
 def build_helper() -> str:
-    """Builds `duckweed-runtime` and returns the path it was put at; raises SystemExit with one line when cargo fails."""
+    """Builds `duckweed-runtime`; returns where it was put. Raises SystemExit, one line, when cargo fails."""
     if shutil.which("cargo") is None:
-        raise SystemExit("duckweed: building from source needs cargo (Rust 1.91 or newer) in PATH; a release wheel needs no compiler")
+        raise SystemExit(
+            "duckweed: building from source needs cargo (Rust 1.91 or newer) in PATH; a release wheel does not"
+        )
     target = f"{platform.machine()}-unknown-linux-gnu"
     out = os.path.join(TOP, "target", "static")
     env = dict(os.environ, RUSTFLAGS=f"{os.environ.get('RUSTFLAGS', '')} {STATIC}".strip())
-    command = ["cargo", "build", "--profile", "runtime", "-p", "duckweed-runtime", "--bin", "duckweed-runtime"]
+    command = [
+        "cargo",
+        "build",
+        "--profile",
+        "runtime",
+        "-p",
+        "duckweed-runtime",
+        "--bin",
+        "duckweed-runtime",
+    ]
     command += ["--target", target, "--target-dir", out]
     if os.path.exists(os.path.join(TOP, "Cargo.lock")):
         command.append("--locked")

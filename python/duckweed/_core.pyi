@@ -52,7 +52,11 @@ def run_inherit(
     fds: Sequence[tuple[int, int]] = (),
     standbys: tuple[Standbys, str] | None = None,
 ) -> RunResult:
-    """Runs `supervise --inherit` to its end; `fds` are more (source, target) for it; `standbys` is a pool and the container's directory. Raises OSError when the helper cannot be started."""
+    """Runs `supervise --inherit` to its end.
+
+    `fds` are more (source, target) for it; `standbys` is a pool and the container's directory. Raises OSError
+    when the helper cannot be started.
+    """
 
 def channel() -> tuple[int, int]:
     """A SEQPACKET pair; the caller owns both numbers."""
@@ -86,13 +90,13 @@ def extract_layer(
     expected_blob: str | None = None,
     blob_out: str | None = None,
 ) -> LayerReport:
-    """Extracts one layer from fd into dest/fs and dest/index.json. Raises BadImage or StoreError; dest is removed then."""
+    """Extracts into dest/fs and dest/index.json. Raises BadImage, StoreError; nothing of dest is left then."""
 
 def archive_index(fd: int) -> list[tuple[str, str, int, int, str]]:
     """The members of an uncompressed tar: (name, kind, size, offset, link). Raises BadImage."""
 
 def decompress(fd: int, out_fd: int) -> str:
-    """Writes what fd holds, inflated, to out_fd: "gzip", "zstd" or "none" (nothing written). Raises BadImage."""
+    """Inflates fd to out_fd; says "gzip", "zstd", or "none" (nothing written). Raises BadImage."""
 
 def digest_file(fd: int) -> tuple[str, int]:
     """SHA-256 digest and size of what fd holds. Raises OSError."""

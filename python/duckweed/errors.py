@@ -32,7 +32,9 @@ class DuckweedError(Exception):
     code = "error"
     exit_code = 1
 
-    def __init__(self, message: str, hint: str = "", *, code: str | None = None, exit_code: int | None = None) -> None:
+    def __init__(
+        self, message: str, hint: str = "", *, code: str | None = None, exit_code: int | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint

@@ -22,7 +22,14 @@ Builder = Callable[[Path], object]
 GOOD = images.layer([(images.member("etc", tarfile.DIRTYPE), b""), (images.member("etc/motd"), b"hello\n")])
 
 
-def raw_header(name: bytes, *, size: bytes = b"00000000000\0", kind: bytes = b"0", link: bytes = b"", checksum: bytes | None = None) -> bytes:
+def raw_header(
+    name: bytes,
+    *,
+    size: bytes = b"00000000000\0",
+    kind: bytes = b"0",
+    link: bytes = b"",
+    checksum: bytes | None = None,
+) -> bytes:
     """One ustar header of exactly these bytes."""
     block = bytearray(512)
     block[0 : len(name)] = name
@@ -55,23 +62,58 @@ def one(tar: bytes) -> Builder:
 
 
 def entries(*facts: tuple[str, bytes, dict[str, object]]) -> bytes:
-    return images.layer([(images.member(name, kind, **more), b"x" if kind == tarfile.REGTYPE else b"") for name, kind, more in facts])
+    return images.layer(
+        [
+            (images.member(name, kind, **more), b"x" if kind == tarfile.REGTYPE else b"")
+            for name, kind, more in facts
+        ]
+    )
 
 
 def layer_attacks() -> Iterator[tuple[str, Builder]]:
     file, hard, symbolic, directory = tarfile.REGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE
-    for name in ["..", "../x", "../../x", "a/../../x", "./../x", "a/b/../../../x", "/../x", "//../../x", "a/..", "../../../../../../etc/x"]:
+    for name in [
+        "..",
+        "../x",
+        "../../x",
+        "a/../../x",
+        "./../x",
+        "a/b/../../../x",
+        "/../x",
+        "//../../x",
+        "a/..",
+        "../../../../../../etc/x",
+    ]:
         yield f"file named {name}", one(entries((name, file, {})))
     for name in ["../d", "a/../../d", "..", "/../../d"]:
         yield f"directory named {name}", one(entries((name, directory, {})))
-    for target in ["../x", "../../etc/passwd", "a/../../etc/passwd", "missing", "/etc/shadow-not-here", "..", "./..", ""]:
+    for target in [
+        "../x",
+        "../../etc/passwd",
+        "a/../../etc/passwd",
+        "missing",
+        "/etc/shadow-not-here",
+        "..",
+        "./..",
+        "",
+    ]:
         yield f"hard link to {target or 'nothing'}", one(entries(("link", hard, {"linkname": target})))
     yield "hard link named ..", one(entries(("ok", file, {}), ("../link", hard, {"linkname": "ok"})))
     yield "symlink named ../s", one(entries(("../s", symbolic, {"linkname": "x"})))
     yield "fifo named ../f", one(entries(("../f", tarfile.FIFOTYPE, {})))
     yield "device named ../d", one(entries(("../d", tarfile.CHRTYPE, {})))
     yield "file below a file", one(entries(("a", file, {}), ("a/b", file, {})))
-    for name in [".wh...", ".wh..", ".wh.", "a/.wh...", "a/.wh..", "a/.wh.", "../.wh.x", "a/../../.wh.x", "../.wh..wh..opq"]:
+    for name in [
+        ".wh...",
+        ".wh..",
+        ".wh.",
+        "a/.wh...",
+        "a/.wh..",
+        "a/.wh.",
+        "../.wh.x",
+        "a/../../.wh.x",
+        "../.wh..wh..opq",
+    ]:
         yield f"whiteout {name}", one(entries(("a", directory, {}), (name, file, {})))
     yield "a component of 256 bytes", one(entries(("n" * 256, file, {})))
     yield "a path over PATH_MAX", one(entries(("d/" * 3000 + "f", file, {})))
@@ -82,18 +124,44 @@ def layer_attacks() -> Iterator[tuple[str, Builder]]:
     for sum_field in [b"000000\0 ", b"777777\0 ", b"garbage!", b"\xff" * 8]:
         yield f"checksum {sum_field!r}", one(raw_header(b"f", checksum=sum_field) + END)
     plain = raw_header(b"f")
-    for record in [b"5 a=\n", b"0 a=b\n", b"999999 path=x\n", b"xx path=x\n", b"-7 path=x\n", b"10 path=ab", b"9 pathxx\n", b"12 size=-1\n\n", b"14 size=99zz9\n", b"99999999999999999999 path=x\n"]:
+    for record in [
+        b"5 a=\n",
+        b"0 a=b\n",
+        b"999999 path=x\n",
+        b"xx path=x\n",
+        b"-7 path=x\n",
+        b"10 path=ab",
+        b"9 pathxx\n",
+        b"12 size=-1\n\n",
+        b"14 size=99zz9\n",
+        b"99999999999999999999 path=x\n",
+    ]:
         yield f"PAX record {record!r}", one(pax(record, plain))
     for path in [b"../x", b"a/../../x", b".."]:
         record = b"path=" + path + b"\n"
-        yield f"PAX path {path.decode()}", one(pax(b"%d %s" % (len(record) + 3, record) if len(record) + 3 < 100 else record, plain))
+        yield (
+            f"PAX path {path.decode()}",
+            one(pax(b"%d %s" % (len(record) + 3, record) if len(record) + 3 < 100 else record, plain)),
+        )
     yield "PAX header of 1 GiB", one(raw_header(b"pax", size=b"%011o\0" % (1 << 30), kind=b"x"))
     yield "GNU long name of 1 GiB", one(raw_header(b"././@LongLink", size=b"%011o\0" % (1 << 30), kind=b"L"))
-    yield "GNU long name climbs out", one(raw_header(b"././@LongLink", size=b"%011o\0" % 5, kind=b"L") + padded(b"../x\0") + plain + END)
-    yield "GNU long link climbs out", one(
-        raw_header(b"././@LongLink", size=b"%011o\0" % 5, kind=b"K") + padded(b"../x\0") + raw_header(b"f", kind=b"1") + END
+    yield (
+        "GNU long name climbs out",
+        one(raw_header(b"././@LongLink", size=b"%011o\0" % 5, kind=b"L") + padded(b"../x\0") + plain + END),
     )
-    yield "PAX header and then nothing", one(raw_header(b"pax", size=b"%011o\0" % 9, kind=b"x") + padded(b"9 path=x\n"))
+    yield (
+        "GNU long link climbs out",
+        one(
+            raw_header(b"././@LongLink", size=b"%011o\0" % 5, kind=b"K")
+            + padded(b"../x\0")
+            + raw_header(b"f", kind=b"1")
+            + END
+        ),
+    )
+    yield (
+        "PAX header and then nothing",
+        one(raw_header(b"pax", size=b"%011o\0" % 9, kind=b"x") + padded(b"9 path=x\n")),
+    )
     for length in [1, 100, 511, 513, 700, 1023]:
         yield f"layer cut after {length} bytes", one(GOOD[:length])
     noise = random.Random(5)
@@ -128,7 +196,9 @@ def honest(replaced: dict[str, bytes] | None = None, **config_changes: object) -
     text = json.dumps(config).encode()
     files = {
         "c.json": text,
-        "manifest.json": json.dumps([{"Config": "c.json", "RepoTags": ["bad:latest"], "Layers": ["l.tar"]}]).encode(),
+        "manifest.json": json.dumps(
+            [{"Config": "c.json", "RepoTags": ["bad:latest"], "Layers": ["l.tar"]}]
+        ).encode(),
         "l.tar": GOOD,
     }
     files.update(replaced or {})
@@ -163,12 +233,18 @@ def archive_attacks() -> Iterator[tuple[str, Builder]]:
         "a list of numbers": [1, 2],
         "no Config": [{"RepoTags": ["bad:latest"], "Layers": ["l.tar"]}],
         "Config not there": [{"Config": "other.json", "RepoTags": ["bad:latest"], "Layers": ["l.tar"]}],
-        "Config climbs out": [{"Config": "../../etc/passwd", "RepoTags": ["bad:latest"], "Layers": ["l.tar"]}],
+        "Config climbs out": [
+            {"Config": "../../etc/passwd", "RepoTags": ["bad:latest"], "Layers": ["l.tar"]}
+        ],
         "Config absolute": [{"Config": "/etc/passwd", "RepoTags": ["bad:latest"], "Layers": ["l.tar"]}],
         "layer not there": [{"Config": "c.json", "RepoTags": ["bad:latest"], "Layers": ["x.tar"]}],
-        "layer climbs out": [{"Config": "c.json", "RepoTags": ["bad:latest"], "Layers": ["../../etc/passwd"]}],
+        "layer climbs out": [
+            {"Config": "c.json", "RepoTags": ["bad:latest"], "Layers": ["../../etc/passwd"]}
+        ],
         "no layers for one diff id": [{"Config": "c.json", "RepoTags": ["bad:latest"], "Layers": []}],
-        "two layers for one diff id": [{"Config": "c.json", "RepoTags": ["bad:latest"], "Layers": ["l.tar", "l.tar"]}],
+        "two layers for one diff id": [
+            {"Config": "c.json", "RepoTags": ["bad:latest"], "Layers": ["l.tar", "l.tar"]}
+        ],
         "Layers a string": [{"Config": "c.json", "RepoTags": ["bad:latest"], "Layers": "l.tar"}],
         "RepoTags nonsense": [{"Config": "c.json", "RepoTags": ["../UP:case"], "Layers": ["l.tar"]}],
         "RepoTags numbers": [{"Config": "c.json", "RepoTags": [5], "Layers": ["l.tar"]}],
@@ -179,7 +255,11 @@ def archive_attacks() -> Iterator[tuple[str, Builder]]:
         yield f"config: {title}", lambda path, body=body: members(path, honest({"c.json": body}))  # type: ignore[misc]
     wrong = {"type": "layers", "diff_ids": ["sha256:" + "0" * 64]}
     yield "config: wrong diff id", lambda path: members(path, honest(rootfs=wrong))
-    for title, rootfs in {"a string": "x", "diff_ids a number": {"type": "layers", "diff_ids": 3}, "no digest": {"diff_ids": ["md5:0"]}}.items():
+    for title, rootfs in {
+        "a string": "x",
+        "diff_ids a number": {"type": "layers", "diff_ids": 3},
+        "no digest": {"diff_ids": ["md5:0"]},
+    }.items():
         yield f"config: rootfs {title}", lambda path, rootfs=rootfs: members(path, honest(rootfs=rootfs))  # type: ignore[misc]
     yield "config: another architecture", lambda path: members(path, honest(architecture="sparc64"))
     yield "config: another system", lambda path: members(path, honest(os="windows"))
@@ -222,20 +302,42 @@ def oci_attacks() -> Iterator[tuple[str, Builder]]:
     def biggest(files: dict[str, bytes], kind: str) -> str:
         """The blob that is the config, the manifest or the layer."""
         for name, body in files.items():
-            if name.startswith("blobs/") and {"layer": body[:2] == b"\x1f\x8b", "manifest": b'"layers"' in body, "config": b'"diff_ids"' in body}[kind]:
+            if (
+                name.startswith("blobs/")
+                and {
+                    "layer": body[:2] == b"\x1f\x8b",
+                    "manifest": b'"layers"' in body,
+                    "config": b'"diff_ids"' in body,
+                }[kind]
+            ):
                 return name
         raise AssertionError(kind)
 
     for kind in ["config", "manifest", "layer"]:
-        yield f"OCI {kind} missing", changed(lambda files, kind=kind: files.pop(biggest(files, kind)) and None)  # type: ignore[misc]
+        yield (
+            f"OCI {kind} missing",
+            changed(lambda files, kind=kind: files.pop(biggest(files, kind)) and None),
+        )  # type: ignore[misc]
         yield (
             f"OCI {kind} altered",
-            changed(lambda files, kind=kind: files.update({biggest(files, kind): files[biggest(files, kind)] + b" "})),  # type: ignore[misc]
+            changed(
+                lambda files, kind=kind: files.update(
+                    {biggest(files, kind): files[biggest(files, kind)] + b" "}
+                )
+            ),  # type: ignore[misc]
         )
     yield "OCI index not JSON", changed(lambda files: files.update({"index.json": b"}{"}))
-    yield "OCI index empty", changed(lambda files: files.update({"index.json": b'{"schemaVersion":2,"manifests":[]}'}))
-    yield "OCI index with a digest that climbs out", changed(
-        lambda files: files.update({"index.json": files["index.json"].replace(b"sha256:", b"sha256:../../../")})
+    yield (
+        "OCI index empty",
+        changed(lambda files: files.update({"index.json": b'{"schemaVersion":2,"manifests":[]}'})),
+    )
+    yield (
+        "OCI index with a digest that climbs out",
+        changed(
+            lambda files: files.update(
+                {"index.json": files["index.json"].replace(b"sha256:", b"sha256:../../../")}
+            )
+        ),
     )
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Run, runner
-from hostile import archives
 
 import duckweed
+from conftest import Run, runner
 from duckweed.errors import DuckweedError
+from hostile import archives
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,9 @@ def test_there_are_a_hundred() -> None:
 
 
 @pytest.mark.parametrize(("title", "build"), archives.ALL, ids=[title for title, _ in archives.ALL])
-def test_bad_archive_is_refused_in_one_line_and_leaves_nothing(title: str, build: archives.Builder, tmp_path: Path, store: Path) -> None:
+def test_bad_archive_is_refused_in_one_line_and_leaves_nothing(
+    title: str, build: archives.Builder, tmp_path: Path, store: Path
+) -> None:
     archive = tmp_path / "bad.tar"
     build(archive)
     outside = contents(store.parent)
@@ -45,12 +47,17 @@ def test_bad_archive_is_refused_in_one_line_and_leaves_nothing(title: str, build
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.parametrize("title", ["file named ../x", "manifest: not JSON", "OCI layer altered", "an empty file"])
+@pytest.mark.parametrize(
+    "title", ["file named ../x", "manifest: not JSON", "OCI layer altered", "an empty file"]
+)
 def test_the_command_says_the_same_line_and_exits_1(title: str, tmp_path: Path) -> None:
     archive = tmp_path / "bad.tar"
     dict(archives.ALL)[title](archive)
     run: Run = runner(tmp_path / "store")
-    for done in (run("load", "-i", str(archive)), run("load", input=None, env={"DUCKWEED_ROOT": str(tmp_path / "other")})):
+    for done in (
+        run("load", "-i", str(archive)),
+        run("load", input=None, env={"DUCKWEED_ROOT": str(tmp_path / "other")}),
+    ):
         assert done.returncode == 1 and done.stdout == ""
         lines = [line for line in done.stderr.splitlines() if not line.startswith("hint: ")]
         assert len(lines) == 1 and lines[0].startswith("duckweed: "), done.stderr

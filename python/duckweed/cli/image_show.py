@@ -81,7 +81,7 @@ def images(call: Call) -> int:
     full = call.get("no_trunc", False)
     template = call.get("format", "")
     digests = call.get("digests", False)
-    # Ids are for `rmi $(duckweed images -q)`: the built-in image, which has none of its own, is not among them.
+    # Ids are for `rmi $(duckweed images -q)`: the built-in image has none of its own.
     only_ids = call.get("quiet") and not template
     rows = [
         row

@@ -132,7 +132,7 @@ class Plan:
 
     def write(self, ephemeral: bool) -> None:
         """Fills the draft: everything but container.json."""
-        options, path = self.options, self.draft.path
+        path = self.draft.path
         for name in ("upper", "work"):
             os.mkdir(f"{path}/{name}", 0o755)
         if self.rootfs_kind() == "copy":

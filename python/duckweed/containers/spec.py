@@ -105,7 +105,7 @@ def system_mounts(options: Options) -> list[dict[str, Any]]:
 
 
 def text_mounts(texts: Mapping[str, str], read_only: bool) -> list[dict[str, Any]]:
-    """The same files for an ephemeral container: their text is in config.json, nothing of them on the disk."""
+    """The same files for an ephemeral container: their text is in config.json, not on the disk."""
     options = ["ro"] if read_only else []
     return [
         {"destination": f"/etc/{name}", "type": "duckweed-file", "options": options, "text": text}

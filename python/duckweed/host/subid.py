@@ -169,7 +169,7 @@ def load() -> Library | None:
     for soname in _SONAMES:
         try:
             library = ffi.dlopen(soname)
-            free = ffi.dlopen(None).free
+            free = getattr(ffi.dlopen(None), "free")  # noqa: B009  # typed stubs know no symbols
         except OSError:
             continue
         for uid_name, gid_name in _NAMES:
