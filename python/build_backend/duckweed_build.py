@@ -37,7 +37,7 @@ def build_helper() -> str:
     """Builds `duckweed-runtime`; returns where it was put. Raises SystemExit, one line, when cargo fails."""
     if shutil.which("cargo") is None:
         raise SystemExit(
-            "duckweed: building from source needs cargo (Rust 1.91 or newer) in PATH; a release wheel does not"
+            "duckweed: building from source needs cargo (Rust 1.91+) in PATH; a release wheel needs none"
         )
     target = f"{platform.machine()}-unknown-linux-gnu"
     out = os.path.join(TOP, "target", "static")

@@ -90,7 +90,7 @@ def extract_layer(
     expected_blob: str | None = None,
     blob_out: str | None = None,
 ) -> LayerReport:
-    """Extracts into dest/fs and dest/index.json. Raises BadImage, StoreError; nothing of dest is left then."""
+    """Extracts into dest/fs and dest/index.json. Raises BadImage, StoreError; dest is gone then."""
 
 def archive_index(fd: int) -> list[tuple[str, str, int, int, str]]:
     """The members of an uncompressed tar: (name, kind, size, offset, link). Raises BadImage."""
