@@ -7,6 +7,7 @@
 mod layer;
 mod message;
 mod process;
+mod program;
 mod standby;
 mod template;
 

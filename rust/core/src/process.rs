@@ -9,12 +9,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use duckweed_sys::spawn::{c_string, spawn as spawn_process, Command};
+use duckweed_sys::spawn::c_string;
 use pyo3::prelude::*;
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::process::{waitpid, Pid, WaitOptions};
 
 use crate::message;
+use crate::program::launch;
 use crate::standby::Standbys;
 
 /// How often a wait comes back to Python so that Ctrl-C works.
@@ -59,7 +60,7 @@ pub fn spawn(py: Python<'_>, argv: Vec<std::ffi::OsString>, fds: Vec<(i32, i32)>
         .into_iter()
         .map(|(source, target)| Ok((borrow(source)?, target)))
         .collect::<PyResult<Vec<_>>>()?;
-    let pid = py.detach(|| spawn_process(&Command { argv: &argv, env: &env, fds: &fds }))?;
+    let pid = py.detach(|| launch(&argv, &env, &fds))?;
     Ok(pid.as_raw_nonzero().get())
 }
 
@@ -207,7 +208,7 @@ impl Launch<'_> {
         let (ours, theirs) = duckweed_sys::packet::pair()?;
         let mut fds = vec![(stdin, 0), (stdout, 1), (stderr, 2), (theirs.as_fd(), self.channel_fd)];
         fds.extend_from_slice(self.passed);
-        Ok((spawn_process(&Command { argv: self.argv, env: self.env, fds: &fds })?, ours))
+        Ok((launch(self.argv, self.env, &fds)?, ours))
     }
 }
 

@@ -9,11 +9,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
 use duckweed_sys::packet;
-use duckweed_sys::spawn::{spawn, Command};
 use pyo3::prelude::*;
 use rustix::process::{getpid, Pid};
 
 use crate::process::{borrow, c_strings, environment, reap_later};
+use crate::program::launch;
 
 /// A supervisor that sleeps on its channel.
 pub struct Standby {
@@ -30,7 +30,7 @@ impl Standby {
         let null = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())?;
         let mut fds = vec![(null.as_fd(), 0), (null.as_fd(), 1), (null.as_fd(), 2), (theirs.as_fd(), 3)];
         fds.extend_from_slice(passed);
-        Ok(Self { pid: spawn(&Command { argv, env, fds: &fds })?, channel })
+        Ok(Self { pid: launch(argv, env, &fds)?, channel })
     }
 
     /// Gives it its container and the container's stdio; false when it is gone.

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use duckweed_runtime::client::{self, DetachKeys, Manners, Reach};
 use duckweed_runtime::message::{packet, Exec};
+use duckweed_runtime::sealed;
 use duckweed_runtime::supervise;
 use duckweed_runtime::userns;
 
@@ -27,6 +28,9 @@ impl<T: std::fmt::Display> From<T> for Mistake {
 fn main() {
     let mut words = std::env::args_os().skip(1);
     let verb = words.next().unwrap_or_default();
+    if verb == "supervise" || verb == "run" {
+        sealed::run_sealed();
+    }
     let code = match run(&verb.to_string_lossy(), words.collect()) {
         Ok(code) => code,
         Err(Mistake(message, code)) => {

@@ -16,6 +16,7 @@ pub mod interface;
 pub mod limit;
 pub mod mount;
 pub mod packet;
+pub mod sealed;
 pub mod seccomp;
 pub mod signal;
 pub mod spawn;

@@ -17,6 +17,8 @@ use rustix::process::Pid;
 pub struct Command<'a> {
     /// The program and its arguments; `argv[0]` is a path, never searched for.
     pub argv: &'a [CString],
+    /// Executed in place of `argv[0]`, which stays its name: an open executable. Needs /proc.
+    pub program: Option<BorrowedFd<'a>>,
     /// The whole environment as `NAME=value`.
     pub env: &'a [CString],
     /// `(source, target)`: the descriptors the program gets. All others must be
@@ -32,10 +34,16 @@ pub struct Command<'a> {
 /// # Errors
 /// Any errno of posix_spawn(3): ENOENT, EACCES, ENOEXEC, EAGAIN, ENOMEM; EINVAL for an empty argv.
 pub fn spawn(command: &Command<'_>) -> io::Result<Pid> {
-    let Some(program) = command.argv.first() else {
+    let Some(name) = command.argv.first() else {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     };
     let moved = out_of_the_way(command.fds)?;
+    // It is closed by the exec, so its number must not be one that the program gets something else at.
+    let program = command.program.map(|fd| above_targets(fd, command.fds)).transpose()?;
+    let path = match &program {
+        Some(fd) => &c_string(format!("/proc/self/fd/{}", fd.as_raw_fd()))?,
+        None => name,
+    };
     let mut actions = Actions::new()?;
     for (index, (source, target)) in command.fds.iter().enumerate() {
         let source = moved[index].as_ref().map_or(source.as_raw_fd(), AsRawFd::as_raw_fd);
@@ -50,7 +58,7 @@ pub fn spawn(command: &Command<'_>) -> io::Result<Pid> {
     let status = unsafe {
         libc::posix_spawn(
             &mut pid,
-            program.as_ptr(),
+            path.as_ptr(),
             &actions.0,
             &attributes.0,
             argv.as_ptr().cast(),
@@ -74,7 +82,7 @@ pub fn c_string(text: impl AsRef<OsStr>) -> io::Result<CString> {
 /// Copies every source that a dup2 to some target could overwrite first, and
 /// every source that is its own target (old libcs leave those close-on-exec).
 fn out_of_the_way(fds: &[(BorrowedFd<'_>, RawFd)]) -> io::Result<Vec<Option<OwnedFd>>> {
-    let highest = fds.iter().map(|(_, target)| *target).max().unwrap_or(-1);
+    let highest = highest_target(fds);
     let mut moved = Vec::with_capacity(fds.len());
     for (source, _) in fds {
         moved.push(if source.as_raw_fd() <= highest {
@@ -84,6 +92,14 @@ fn out_of_the_way(fds: &[(BorrowedFd<'_>, RawFd)]) -> io::Result<Vec<Option<Owne
         });
     }
     Ok(moved)
+}
+
+fn above_targets(fd: BorrowedFd<'_>, fds: &[(BorrowedFd<'_>, RawFd)]) -> io::Result<OwnedFd> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd, highest_target(fds) + 1)?)
+}
+
+fn highest_target(fds: &[(BorrowedFd<'_>, RawFd)]) -> RawFd {
+    fds.iter().map(|(_, target)| *target).max().unwrap_or(-1)
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
@@ -166,7 +182,7 @@ mod tests {
 
     fn run(words: &[&str], fds: &[(BorrowedFd<'_>, RawFd)]) -> i32 {
         let argv = strings(words);
-        let pid = spawn(&Command { argv: &argv, env: &[], fds }).unwrap();
+        let pid = spawn(&Command { argv: &argv, program: None, env: &[], fds }).unwrap();
         let status = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).unwrap();
         status.unwrap().1.exit_status().unwrap()
     }
@@ -200,9 +216,25 @@ mod tests {
     }
 
     #[test]
+    fn an_open_program_runs_under_the_name_it_is_given_even_when_its_number_is_a_target() {
+        let shell = std::fs::File::open("/bin/bash").unwrap();
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let argv = strings(&["/no/such/name", "-c", "echo $0 >&9"]);
+        let program = rustix::io::fcntl_dupfd_cloexec(&shell, 9).unwrap();
+        let fds = [(write.as_fd(), program.as_raw_fd()), (write.as_fd(), 9)];
+        let pid =
+            spawn(&Command { argv: &argv, program: Some(program.as_fd()), env: &[], fds: &fds }).unwrap();
+        drop(write);
+        rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).unwrap();
+        let mut text = String::new();
+        std::fs::File::from(read).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "/no/such/name\n");
+    }
+
+    #[test]
     fn a_missing_program_is_enoent() {
         let argv = strings(&["/no/such/program"]);
-        let error = spawn(&Command { argv: &argv, env: &[], fds: &[] }).unwrap_err();
+        let error = spawn(&Command { argv: &argv, program: None, env: &[], fds: &[] }).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
     }
 }

@@ -95,7 +95,7 @@ impl Helper {
             argv.extend([number(line.container_id)?, number(line.host_id)?, number(line.size)?]);
         }
         let stderr = rustix::stdio::stderr();
-        let pid = spawn(&Command { argv: &argv, env: &[], fds: &[(stderr, 2)] })
+        let pid = spawn(&Command { argv: &argv, program: None, env: &[], fds: &[(stderr, 2)] })
             .doing(Code::Idmap, || format!("start {name}"))?;
         Ok(Self { name, pid })
     }
