@@ -202,7 +202,9 @@ def test_a_container_outlives_its_client_s_death(duckweed: Run, busybox: str, ro
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
-    assert client.stdout is not None and client.stdout.readline() == b"up\n"
+    assert client.stdout is not None
+    with client.stdout as out:
+        assert out.readline() == b"up\n"
     os.killpg(client.pid, signal.SIGKILL)
     client.wait()
     assert duckweed("ps", "-q", "--filter", "name=orphan").stdout.strip()

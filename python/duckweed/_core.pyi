@@ -58,6 +58,9 @@ def run_inherit(
     when the helper cannot be started.
     """
 
+def settle() -> None:
+    """Waits for runtimes that have answered and are still removing their containers."""
+
 def channel() -> tuple[int, int]:
     """A SEQPACKET pair; the caller owns both numbers."""
 

@@ -146,6 +146,21 @@ class Engine:
             self._shared = SharedNamespace(place)
         return self._shared
 
+    def close(self) -> None:
+        """Ends what is kept for the next `run`, and returns when nothing of past ones is left on the disk.
+
+        Not needed for correctness; it makes the moment certain, for who removes the store next. The engine
+        can be used again.
+        """
+        if self._shared is not None:
+            self._shared.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def place(self, isolation: str = "auto") -> Place:
         """What this place allows a container to be, found once. Raises Unsupported."""
         place = self._places.get(isolation)

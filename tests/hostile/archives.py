@@ -125,7 +125,7 @@ def layer_attacks() -> Iterator[tuple[str, Builder]]:
         yield f"checksum {sum_field!r}", one(raw_header(b"f", checksum=sum_field) + END)
     plain = raw_header(b"f")
     for record in [
-        b"5 a=\n",
+        b"4 a=\n",
         b"0 a=b\n",
         b"999999 path=x\n",
         b"xx path=x\n",

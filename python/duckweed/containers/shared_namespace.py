@@ -9,6 +9,7 @@ own. A privileged container gets a user namespace of its own.
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 # What it is called in the supervisor.
 NUMBER = 4
+
+# A program that ends right after a run leaves nothing that is still being removed.
+atexit.register(_core.settle)
 
 
 class SharedNamespace:
@@ -53,6 +57,12 @@ class SharedNamespace:
                         argv += ["--userns", str(NUMBER)]
                         self.standbys = _core.Standbys(argv, [(self._fd, NUMBER)], os.cpu_count() or 1)
         return self._fd
+
+    def close(self) -> None:
+        """Ends the standbys, and returns when nothing of past runs is being removed any more."""
+        if self.standbys is not None:
+            self.standbys.close()
+        _core.settle()
 
     def __del__(self) -> None:
         if self.standbys is not None:

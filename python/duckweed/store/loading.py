@@ -106,17 +106,34 @@ class Loader:
 
     def _take_in(self, archive: Archive, plan: ImagePlan) -> Loaded:
         chain, stated = chain_ids(diff_ids(plan.config)), diff_ids(plan.config)
-        descriptors = []
-        for index, layer in enumerate(plan.layers):
-            try:
-                descriptors.append(self._take_layer(archive, layer, chain[: index + 1], stated[index]))
-            except BadImage as error:
-                raise BadImage(f"layer {index + 1} of {len(chain)}: {error.message}", error.hint) from None
+        descriptors = self._take_layers(archive, plan, chain, stated)
         config = self._put(plan.config_bytes)
         content = plan.manifest_bytes
         if content is None:
             content = Manifest.compose(Descriptor(OCI_CONFIG, config, len(plan.config_bytes)), descriptors)
         return Loaded(self._put(content), config, plan.manifest_bytes is not None, plan.references, chain)
+
+    def _take_layers(
+        self, archive: Archive, plan: ImagePlan, chain: list[str], stated: list[str]
+    ) -> list[Descriptor]:
+        """All layers, bottom first. A remover may take a lower one away while those above are extracted on
+        it: then it was nobody's yet, and is made again.
+        """
+        descriptors: list[Descriptor] = []
+        retries = _ATTEMPTS
+        while len(descriptors) < len(plan.layers):
+            index = len(descriptors)
+            try:
+                layer = plan.layers[index]
+                descriptors.append(self._take_layer(archive, layer, chain[: index + 1], stated[index]))
+            except BadImage as error:
+                below = chain[:index]
+                if retries and not all(self._layers.exists(each, self._flavour.name) for each in below):
+                    retries -= 1
+                    descriptors.clear()
+                    continue
+                raise BadImage(f"layer {index + 1} of {len(chain)}: {error.message}", error.hint) from None
+        return descriptors
 
     def _put(self, content: bytes) -> str:
         digest = digest_of(content)

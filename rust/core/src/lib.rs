@@ -33,6 +33,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(render_template, module)?)?;
     module.add_function(wrap_pyfunction!(process::spawn, module)?)?;
     module.add_function(wrap_pyfunction!(process::run_inherit, module)?)?;
+    module.add_function(wrap_pyfunction!(process::settle, module)?)?;
     module.add_function(wrap_pyfunction!(process::process_start, module)?)?;
     module.add_function(wrap_pyfunction!(process::boot_id, module)?)?;
     module.add_function(wrap_pyfunction!(message::channel, module)?)?;

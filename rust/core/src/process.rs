@@ -45,6 +45,17 @@ pub fn reap_later(pid: Pid) {
     ending.retain(|pid| matches!(waitpid(Some(*pid), WaitOptions::NOHANG), Ok(None)));
 }
 
+/// Waits for the runtimes that have told how their containers ended and are still removing them.
+#[pyfunction]
+pub fn settle(py: Python<'_>) {
+    py.detach(|| {
+        let mut ending = ENDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for pid in ending.drain(..) {
+            while matches!(waitpid(Some(pid), WaitOptions::empty()), Err(rustix::io::Errno::INTR)) {}
+        }
+    });
+}
+
 /// Borrows a descriptor that Python owns for the length of one call.
 pub fn borrow<'a>(number: i32) -> PyResult<BorrowedFd<'a>> {
     Ok(duckweed_sys::fd::borrow(number)?)
