@@ -8,9 +8,10 @@
 //! runtime's file through /proc/PID/exe and write to it, being the same uid) is closed
 //! from before we enter: a process that is not dumpable lets nobody look into its /proc
 //! entry who has no CAP_SYS_PTRACE over the user namespace it was executed in, and that is
-//! the host's. What `#!/proc/self/exe` could still get hold of is a file that the
-//! supervisor executes for as long as the container lives: the kernel refuses to open
-//! it for writing (ETXTBSY).
+//! the host's. What `#!/proc/self/exe` could still get hold of is a sealed copy that nobody
+//! can write to (`crate::sealed`), or, where there can be none, a file that the supervisor
+//! executes for as long as the container lives: the kernel refuses to open it for writing
+//! (ETXTBSY).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
