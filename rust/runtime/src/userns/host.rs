@@ -12,7 +12,8 @@ use rustix::fs::{Mode, CWD};
 use rustix::io::Errno;
 
 use super::mounts::make;
-use super::root::{overlay, tree, Root};
+use super::overlay;
+use super::root::{tree, Root};
 use crate::start_error::{Code, Doing as _, StartError};
 
 /// Directories of a running system, not of an installed one: the container has its own.
@@ -67,7 +68,7 @@ fn directory(path: &Path, upper: &Path, work: &Path, is_kept: bool) -> Result<Ow
             );
         }
     }
-    match overlay(&[path.to_owned()], Some(upper), Some(work), is_kept) {
+    match overlay::mount(&[path.to_owned()], Some(upper), Some(work), is_kept) {
         Ok(mount) => Ok(mount),
         Err(Errno::NOMEM) => Err(StartError::errno(Code::Rootfs, context(), Errno::NOMEM)),
         Err(_) => {

@@ -32,6 +32,7 @@ mod init;
 mod mounts;
 mod namespace;
 mod options;
+mod overlay;
 mod plan;
 mod resolve;
 mod root;

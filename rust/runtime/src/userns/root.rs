@@ -1,21 +1,15 @@
 //! The container's `/`: a detached mount by kind, then the pivot into it.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, CWD};
+use rustix::fs::CWD;
 use rustix::io::Errno;
-use rustix::mount::{
-    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
-};
+use rustix::mount::{move_mount, open_tree, unmount, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
+use super::overlay;
 use crate::spec::Rootfs;
 use crate::start_error::{Code, Doing as _, StartError};
-
-/// The longest string fsconfig(2) takes.
-const LONGEST_VALUE: usize = 255;
 
 /// A root on its way: a detached mount, and others for directories at its top.
 pub(super) struct Root {
@@ -37,8 +31,10 @@ pub(super) fn mount(rootfs: &Rootfs, is_kept: bool) -> Result<Root, StartError> 
             tree(path)
         }
         Rootfs::Overlay { lower, upper: None, .. } if lower.len() == 1 => tree(&lower[0]),
-        Rootfs::Overlay { lower, upper, work } => overlay(lower, upper.as_deref(), work.as_deref(), is_kept)
-            .doing(Code::Rootfs, || format!("mount an overlay of {} layers", lower.len())),
+        Rootfs::Overlay { lower, upper, work } => {
+            overlay::mount(lower, upper.as_deref(), work.as_deref(), is_kept)
+                .doing(Code::Rootfs, || format!("mount an overlay of {} layers", lower.len()))
+        }
         Rootfs::Dir { path } => tree(path),
     };
     Ok(Root { top: top?, below: Vec::new() })
@@ -49,66 +45,6 @@ pub(super) fn tree(path: &Path) -> Result<OwnedFd, StartError> {
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
     open_tree(CWD, path, flags).doing(Code::Rootfs, || format!("open {}", path.display()))
-}
-
-/// An overlay as a detached mount. `userxattr`: without privilege overlay's own marks are
-/// `user.overlay.*`.
-pub(super) fn overlay(
-    lower: &[PathBuf],
-    upper: Option<&Path>,
-    work: Option<&Path>,
-    is_kept: bool,
-) -> Result<OwnedFd, Errno> {
-    match overlay_once(lower, upper, work, is_kept) {
-        // A start before this one was volatile too, and overlay left a mark that says: do not trust this.
-        // What it warns of is a crash of the machine, and whoever asks for volatile does not care.
-        Err(Errno::INVAL) if !is_kept && work.is_some_and(forget_volatile) => {
-            overlay_once(lower, upper, work, is_kept)
-        }
-        other => other,
-    }
-}
-
-fn forget_volatile(work: &Path) -> bool {
-    super::tree::remove(&work.join("work/incompat")).is_ok()
-}
-
-fn overlay_once(
-    lower: &[PathBuf],
-    upper: Option<&Path>,
-    work: Option<&Path>,
-    is_kept: bool,
-) -> Result<OwnedFd, Errno> {
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(context.as_fd(), "source", "overlay")?;
-    let mut kept = Vec::new();
-    for path in lower {
-        set_path(context.as_fd(), "lowerdir+", path, &mut kept)?;
-    }
-    if let (Some(upper), Some(work)) = (upper, work) {
-        set_path(context.as_fd(), "upperdir", upper, &mut kept)?;
-        set_path(context.as_fd(), "workdir", work, &mut kept)?;
-        if !is_kept {
-            // Since Linux 5.10; without it all is as safe and slower.
-            let _ = fsconfig_set_flag(context.as_fd(), "volatile");
-        }
-    }
-    fsconfig_set_flag(context.as_fd(), "userxattr")?;
-    fsconfig_create(context.as_fd())?;
-    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
-}
-
-/// Sets a path; one too long for fsconfig(2), or with a character that overlay reads as
-/// syntax, goes by a descriptor.
-fn set_path(context: BorrowedFd<'_>, key: &str, path: &Path, kept: &mut Vec<OwnedFd>) -> Result<(), Errno> {
-    let bytes = path.as_os_str().as_bytes();
-    if bytes.len() <= LONGEST_VALUE && !bytes.iter().any(|byte| b":,\\".contains(byte)) {
-        return fsconfig_set_string(context, key, path);
-    }
-    let fd = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    let name = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    kept.push(fd);
-    fsconfig_set_string(context, key, name)
 }
 
 /// Makes the detached mount `root` our `/` and lets go of everything that was there.
