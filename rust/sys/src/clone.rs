@@ -49,7 +49,8 @@ pub enum Fork {
 /// locked in the child. `duckweed-runtime` never starts a thread.
 ///
 /// # Errors
-/// EPERM, ENOSPC, EINVAL, EUSERS when namespaces are refused (namespaces(7)), EAGAIN, ENOMEM.
+/// EPERM, ENOSPC, EINVAL, EUSERS when namespaces are refused (namespaces(7)), EAGAIN, ENOMEM; ENOSYS before
+/// Linux 5.2, which has no pidfds (there is a child then, which nobody can name).
 pub fn fork(flags: Flags) -> io::Result<Fork> {
     let mut pidfd: RawFd = -1;
     let flags = i64::from(flags | libc::CLONE_PIDFD | libc::SIGCHLD);
@@ -66,6 +67,8 @@ pub fn fork(flags: Flags) -> io::Result<Fork> {
     }
     match Pid::from_raw(pid as i32) {
         None => Ok(Fork::Child),
+        // Before Linux 5.2 the flag meant nothing: the child finds its start socket closed and ends.
+        Some(_) if pidfd < 0 => Err(io::Error::from_raw_os_error(libc::ENOSYS)),
         // SAFETY: with CLONE_PIDFD the kernel has made this descriptor, close-on-exec, for the parent alone.
         Some(pid) => Ok(Fork::Parent { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
     }

@@ -20,19 +20,33 @@ pub fn reset_signals() {
     }
 }
 
-/// Makes every descriptor from `first` on close-on-exec (close_range(2), Linux 5.11).
+/// Makes every descriptor from `first` on close-on-exec (close_range(2), Linux 5.11), one by one where
+/// that is missing or refused.
 ///
 /// # Errors
-/// ENOSYS or EINVAL before that.
+/// None that the kernel is known to give.
 pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: three integers; nothing is closed now, so no owned descriptor of ours dangles.
     let result = unsafe {
         libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_uint)
     };
     if result < 0 {
-        return Err(io::Error::last_os_error());
+        one_by_one(first);
     }
     Ok(())
+}
+
+/// The most descriptors a process may have unless an administrator raised it (`fs.nr_open`).
+const MOST_DESCRIPTORS: u64 = 1 << 20;
+
+fn one_by_one(first: u32) {
+    // The hard limit: the soft one may have been lowered below what is open.
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let most = most.unwrap_or(MOST_DESCRIPTORS).min(MOST_DESCRIPTORS) as libc::c_int;
+    for number in first as libc::c_int..most {
+        // SAFETY: integers only; EBADF for a number that is not open.
+        unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
 }
 
 /// Argument and environment strings with the tables execve(2) wants, made once.
@@ -62,5 +76,29 @@ impl Program {
         // SAFETY: both tables end with NULL and point at strings that self owns (made in `new`, never changed).
         unsafe { libc::execve(path.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr()) };
         Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::trial::{attempt, Ending};
+
+    #[test]
+    fn both_ways_mark_what_is_inherited_and_leave_what_is_below() {
+        for way in [|| close_on_exec_from(20).unwrap(), || one_by_one(20)] {
+            let ending = attempt(|| {
+                let file = std::fs::File::open("/").unwrap();
+                let open = |least| rustix::io::fcntl_dupfd_cloexec(&file, least).unwrap();
+                let (below, above) = (open(10), open(30));
+                for fd in [&below, &above] {
+                    rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()).unwrap();
+                }
+                way();
+                [&below, &above].map(|fd| u8::from(!rustix::io::fcntl_getfd(fd).unwrap().is_empty())).to_vec()
+            });
+            assert_eq!(ending.unwrap(), Ending::Answered(vec![0, 1]));
+        }
     }
 }

@@ -17,7 +17,7 @@ use super::idmap::Maps;
 use super::mounts::{self, Place, Prepared};
 use super::plan::Plan;
 use super::user::{self, Identity};
-use super::{command, init, resolve, root, terminal, Io};
+use super::{command, init, kernel, resolve, root, terminal, Io};
 use crate::spec::Mount;
 use crate::start_error::{Code, Doing as _, StartError};
 
@@ -40,7 +40,7 @@ pub(super) fn become_command(plan: Plan<'_>, warm: Option<Warm>, socket: OwnedFd
 
 /// Sends the error to the parent. Nobody can be told when that fails.
 pub(super) fn report(socket: &OwnedFd, error: &StartError) {
-    if let Ok(json) = serde_json::to_vec(error) {
+    if let Ok(json) = serde_json::to_vec(&kernel::explain(error.clone())) {
         let _ = rustix::net::send(socket, &json, SendFlags::NOSIGNAL);
     }
 }

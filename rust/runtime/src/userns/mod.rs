@@ -29,6 +29,7 @@ mod enter;
 mod host;
 pub(crate) mod idmap;
 mod init;
+mod kernel;
 mod mounts;
 mod namespace;
 mod options;

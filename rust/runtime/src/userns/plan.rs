@@ -7,7 +7,7 @@ use std::io;
 
 use super::credentials::CapabilityMasks;
 use super::idmap::Maps;
-use super::Io;
+use super::{kernel, Io};
 use crate::bundle::Bundle;
 use crate::seccomp::{self, Builtin};
 use crate::spec::{Namespace, NamespaceKind, SeccompProfile};
@@ -107,6 +107,6 @@ impl Namespaces {
 
     /// Why clone(2) refused.
     pub fn refusal(self, error: &io::Error) -> StartError {
-        StartError::io(Code::Namespace, "make the container's namespaces", error)
+        kernel::explain(StartError::io(Code::Namespace, "make the container's namespaces", error))
     }
 }
