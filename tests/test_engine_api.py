@@ -43,8 +43,9 @@ def eventually(claim: Any) -> None:
         time.sleep(0.005)
 
 
-def is_bare(engine: duckweed.Engine) -> bool:
-    return not os.listdir(engine.layout.containers) and not os.listdir(engine.layout.names)
+def present(engine: duckweed.Engine) -> set[str]:
+    """Every container and name in the store, which other tests use too."""
+    return {*os.listdir(engine.layout.containers), *os.listdir(engine.layout.names)}
 
 
 def test_run_gives_exit_code_and_both_streams(engine: duckweed.Engine) -> None:
@@ -86,11 +87,12 @@ def test_a_command_that_cannot_start_is_an_error_with_dockers_code(
 
 
 def test_a_timeout_kills_the_container(engine: duckweed.Engine) -> None:
+    before = present(engine)
     start = time.monotonic()
     result = engine.run("busybox", ["sh", "-c", "echo begun; sleep 100"], timeout=0.3)
     assert (result.exit_code, result.timed_out) == (137, True)
     assert time.monotonic() - start < PATIENCE_S
-    eventually(lambda: is_bare(engine))
+    eventually(lambda: not present(engine) - before)
 
 
 def test_a_missing_image_says_so_in_dockers_words(engine: duckweed.Engine) -> None:
@@ -120,8 +122,9 @@ def test_asyncio_runs_many_without_threads_and_cancelling_kills(engine: duckweed
         with pytest.raises(asyncio.CancelledError):
             await task
 
+    before = present(engine)
     asyncio.run(scenario())
-    eventually(lambda: is_bare(engine))
+    eventually(lambda: not present(engine) - before)
 
 
 def test_a_container_goes_through_its_life(engine: duckweed.Engine) -> None:
@@ -332,17 +335,43 @@ def test_a_killed_supervisor_of_a_container_that_removes_itself_leaves_nothing(
     assert not os.path.exists(made.directory) and "gone" not in os.listdir(engine.layout.names)
 
 
-def test_the_end_of_the_calling_process_is_the_end_of_its_run(engine: duckweed.Engine) -> None:
+def start_a_caller(engine: duckweed.Engine, **options: Any) -> int:
+    """A process that is in `engine.run` of something endless; its pid."""
     pid = os.fork()
     if pid == 0:
         try:
-            engine.run("busybox", ["sleep", "100"])
+            engine.run("busybox", ["sh", "-c", "touch /b/up; sleep 100"], **options)
         finally:
             os._exit(0)
-    eventually(lambda: not is_bare(engine))
+    return pid
+
+
+def test_the_end_of_the_calling_process_is_the_end_of_its_run(
+    engine: duckweed.Engine, tmp_path: Path
+) -> None:
+    before = present(engine)
+    pid = start_a_caller(engine, volume=f"{tmp_path}:/b")
+    eventually((tmp_path / "up").exists)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    eventually(lambda: is_bare(engine))
+    eventually(lambda: not present(engine) - before)
+
+
+def test_a_caller_killed_before_it_has_a_supervisor_leaves_what_the_next_command_removes(
+    engine: duckweed.Engine, tmp_path: Path
+) -> None:
+    before = present(engine)
+    for _ in range(10):
+        pid = start_a_caller(engine, volume=f"{tmp_path}:/b")
+        eventually(lambda: present(engine) - before)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+        def gone_after_a_command() -> bool:
+            duckweed.Engine(root=engine.root).containers.list(all=True)
+            return not present(engine) - before
+
+        eventually(gone_after_a_command)
 
 
 def test_what_a_killed_maker_left_half_made_is_swept_by_the_next_command(engine: duckweed.Engine) -> None:
