@@ -215,3 +215,92 @@ fn init_passes_on_the_exit_code_and_the_command_is_not_pid_1() {
     let (code, out, err) = bundle.run();
     assert_eq!((code, out.as_str()), (137, ""), "{err}");
 }
+
+fn kinds(kinds: &[&str]) -> Value {
+    kinds.iter().map(|kind| json!({"type": kind})).collect()
+}
+
+/// What `crun spec --rootless` writes (1.8), less its command.
+fn as_crun_writes_it(bundle: &mut Bundle) {
+    let capabilities = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
+    bundle.spec["process"]["capabilities"] = json!({
+        "bounding": capabilities, "effective": capabilities, "permitted": capabilities, "ambient": capabilities,
+        "inheritable": [],
+    });
+    bundle.spec["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}]);
+    bundle.spec["root"]["readonly"] = json!(true);
+    bundle.spec["mounts"] = json!([
+        {"destination": "/proc", "type": "proc", "source": "proc"},
+        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+            "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
+        {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]},
+        {"destination": "/dev/shm", "type": "tmpfs", "source": "shm",
+            "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]},
+        {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
+        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
+        {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+            "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]},
+    ]);
+    bundle.spec["linux"] = json!({
+        "resources": {"devices": [{"allow": false, "access": "rwm"}]},
+        "namespaces": kinds(&["pid", "network", "ipc", "uts", "user", "mount"]),
+        "maskedPaths": ["/proc/acpi", "/proc/kcore", "/proc/keys", "/sys/firmware"],
+        "readonlyPaths": ["/proc/bus", "/proc/sys", "/proc/sysrq-trigger"],
+    });
+}
+
+/// Where `runc spec --rootless` differs: the host's /sys and network, and the ids in words.
+fn as_runc_writes_it(bundle: &mut Bundle, uid: u32, gid: u32) {
+    as_crun_writes_it(bundle);
+    bundle.spec["mounts"][5] = json!({"destination": "/sys", "type": "none", "source": "/sys",
+        "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]});
+    bundle.spec["linux"]["namespaces"] = kinds(&["pid", "ipc", "uts", "mount", "cgroup", "user"]);
+    bundle.spec["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": uid, "size": 1}]);
+    bundle.spec["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": gid, "size": 1}]);
+}
+
+fn own_ids() -> (u32, u32) {
+    (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+}
+
+#[test]
+fn rootless_bundles_of_other_runtimes_run_as_they_are() {
+    let script = "id -u; grep -E 'CapPrm|CapAmb' /proc/self/status; ls /sys | grep kernel; ls /dev | grep -E '^(null|mqueue|pts|shm)$'; \
+                  touch /x || touch /sys/x || echo read-only";
+    for change in [as_crun_writes_it, |bundle: &mut Bundle| {
+        let (uid, gid) = own_ids();
+        as_runc_writes_it(bundle, uid, gid);
+    }] {
+        let Some(mut bundle) = bundle(&["sh", "-c", script]) else { return };
+        for name in ["proc", "dev", "sys"] {
+            fs::create_dir(bundle.dir.path().join("rootfs").join(name)).unwrap();
+        }
+        change(&mut bundle);
+        let (code, out, err) = bundle.run();
+        let expected = "0\nCapPrm:\t0000000020000420\nCapAmb:\t0000000000000000\nkernel\nmqueue\nnull\npts\nshm\nread-only\n";
+        assert_eq!((code, out.as_str()), (0, expected), "{err}");
+    }
+}
+
+#[test]
+fn a_bundle_made_for_somebody_else_is_refused_with_both_ids() {
+    let Some(mut bundle) = bundle(&["true"]) else { return };
+    let (uid, gid) = own_ids();
+    as_runc_writes_it(&mut bundle, uid + 5, gid);
+    let (code, _, err) = bundle.run();
+    assert_eq!(code, 125);
+    assert!(err.contains(&format!("uid {} of the host, and this process has uid {uid}", uid + 5)), "{err}");
+}
+
+#[test]
+fn a_bundle_without_a_user_namespace_is_for_root_and_says_so() {
+    let Some(mut bundle) = bundle(&["true"]) else { return };
+    bundle.spec["linux"]["namespaces"] = kinds(&["mount", "pid"]);
+    let (code, _, err) = bundle.run();
+    if own_ids().0 == 0 {
+        return;
+    }
+    assert_eq!(code, 125);
+    assert!(err.contains("`linux.namespaces` has no user namespace"), "{err}");
+}

@@ -43,6 +43,27 @@ impl Maps {
         self.uid.len() == 1 && self.gid.len() == 1 && self.uid[0].size == 1 && self.gid[0].size == 1
     }
 
+    /// Whether a process with these ids may write a single map by itself: it maps them and no others.
+    ///
+    /// # Errors
+    /// `idmap`, naming both ids, when the bundle was made for somebody else.
+    pub fn check_caller(&self, uid: u32, gid: u32) -> Result<(), StartError> {
+        if !self.is_single() {
+            return Ok(());
+        }
+        for (name, line, own) in [("uid", &self.uid[0], uid), ("gid", &self.gid[0], gid)] {
+            if line.host_id != own {
+                let message = format!(
+                    "`linux.{name}Mappings` maps {name} {} of the host, and this process has {name} {own}: \
+                     without a subordinate range only one's own can be mapped",
+                    line.host_id
+                );
+                return Err(StartError::new(Code::Idmap, "check the id maps", message));
+            }
+        }
+        Ok(())
+    }
+
     pub fn has_uid(&self, id: u32) -> bool {
         covers(&self.uid, id)
     }
@@ -155,6 +176,18 @@ mod tests {
         for wrong in ["", "0:1", "0:1:0", "0:1:2:3", "a:1:2", "0:1:2,", "0:-1:2"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_single_map_of_somebody_elses_id_is_refused_with_both_ids() {
+        let (mine, theirs) = (parse("0:1000:1").unwrap(), parse("0:1001:1").unwrap());
+        let refusal = |uid, gid| Maps::new(uid, gid).unwrap().check_caller(1000, 1000).unwrap_err().message;
+        assert!(refusal(&theirs, &mine).contains("maps uid 1001 of the host, and this process has uid 1000"));
+        assert!(refusal(&mine, &theirs).contains("maps gid 1001 of the host, and this process has gid 1000"));
+        assert_eq!(Maps::new(&mine, &mine).unwrap().check_caller(1000, 1000), Ok(()));
+        // What newuidmap may map is for it to say.
+        let range = parse("0:1001:1,1:100000:10").unwrap();
+        assert_eq!(Maps::new(&range, &range).unwrap().check_caller(1000, 1000), Ok(()));
     }
 
     #[test]

@@ -122,6 +122,9 @@ pub struct ExecRequest {
 /// Whatever kept it from starting; no process is left then.
 pub fn start(bundle: &Bundle, io: Io) -> Result<Started, StartError> {
     let plan = plan::Plan::new(bundle, io)?;
+    if let Some(maps) = plan.maps.as_ref().filter(|_| !bundle.joined) {
+        maps.check_caller(rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())?;
+    }
     let (ours, theirs) = start_socket()?;
     match clone::fork(plan.namespaces.flags).map_err(|error| plan.namespaces.refusal(&error))? {
         Fork::Child => {

@@ -107,6 +107,15 @@ impl Namespaces {
 
     /// Why clone(2) refused.
     pub fn refusal(self, error: &io::Error) -> StartError {
-        kernel::explain(StartError::io(Code::Namespace, "make the container's namespaces", error))
+        let error =
+            kernel::explain(StartError::io(Code::Namespace, "make the container's namespaces", error));
+        if error.errno != rustix::io::Errno::PERM.raw_os_error() || self.has(clone::NEWUSER) {
+            return error;
+        }
+        // As podman leaves them: it runs its runtime in a user namespace of its own.
+        let message =
+            "make the container's namespaces: `linux.namespaces` has no user namespace, and without one \
+                       they are for root alone (EPERM)";
+        StartError { message: message.into(), ..error }
     }
 }
