@@ -15,13 +15,20 @@ from pathlib import Path
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import pytest
+
 import accounts
+import images
 
-accounts.become_ordinary()
 
-import pytest  # noqa: E402
+def pytest_configure(config: pytest.Config) -> None:
+    """As root: gives stdout and stderr back from pytest's capture and becomes an ordinary user."""
+    if os.geteuid() == 0:
+        capture = config.pluginmanager.getplugin("capturemanager")
+        if capture is not None:
+            capture.stop_global_capturing()
+        accounts.become_ordinary()
 
-import images  # noqa: E402
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
