@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import images as archives
-from duckweed.errors import BadImage, Conflict, InUse, NoSuchImage, UsageError
+from duckweed.errors import BadImage, Conflict, InUse, NoSuchImage, StoreError, UsageError
 from duckweed.store.image import Image
 from duckweed.store.images import ImageStore
 from duckweed.store.layout import Layout
@@ -370,3 +370,26 @@ def test_failed_load_keeps_what_another_image_uses(store: ImageStore, tmp_path: 
     with pytest.raises(BadImage):
         store.load(str(broken))
     assert objects(store) == before
+
+
+@pytest.mark.parametrize("then", ["put back", "removed for good", "nothing"])
+def test_config_in_a_removers_hands_is_looked_for_again(
+    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    image = load(store, tmp_path, ["a:1"], [BASE])
+    blob, away = store.layout.blob(image.id), str(tmp_path / "away")
+    os.rename(blob, away)
+
+    def meanwhile(_: float) -> None:
+        if then == "put back" and os.path.exists(away):
+            os.rename(away, blob)
+        elif then == "removed for good":
+            store.records.remove_tag("docker.io/library/a:1")
+
+    monkeypatch.setattr("time.sleep", meanwhile)
+    reader = ImageStore(store.layout)  # one that has read no config yet
+    if then == "put back":
+        assert reader.get("a:1").id == image.id
+    else:
+        with pytest.raises(NoSuchImage if then == "removed for good" else StoreError):
+            reader.get("a:1")

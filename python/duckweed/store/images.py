@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     Removals = list[dict[str, str]]
 
 _CACHE_LIMIT = 256
+# Together one second: longer than a load takes from writing a reference to looking at what it refers to.
+_PAUSES_S = tuple(0.001 * 2**n for n in range(10))
 _HEX_DIGITS = frozenset("0123456789abcdef")
 HOST_NAMES = frozenset(("host", "host:latest", "docker.io/library/host:latest"))
 
@@ -62,8 +64,29 @@ class ImageStore:
 
         Raises NoSuchImage, Conflict (the beginning fits several), UsageError (it can be no name).
         """
+        try:
+            return self._find(name)
+        except StoreError:
+            return self._find_patiently(name)
+
+    def _find(self, name: str) -> Image:
         found = self._by_tag(_canonical(name), name) if _is_plain(name) else None
         return found or self._get_any(name)
+
+    def _find_patiently(self, name: str) -> Image:
+        """Looks again, for a config that was not there: a remover may have it in its hands and put it back,
+        or the image be gone by now, or a load may be about to make the config again. Raises as `get`, and
+        StoreError when it stays away.
+        """
+        import time
+
+        for pause_s in _PAUSES_S:
+            time.sleep(pause_s)
+            try:
+                return self._find(name)
+            except StoreError:
+                continue
+        return self._find(name)
 
     def _by_tag(self, reference: str, asked: str) -> Image | None:
         record = self.records.tag(reference)
