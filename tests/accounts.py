@@ -15,6 +15,8 @@ import subprocess
 import sys
 import tempfile
 
+import pytest
+
 WITH_RANGE = "duckweed-test"
 WITHOUT_RANGE = "duckweed-single"
 FIRST_SUBID = 1_500_000_000
@@ -28,6 +30,11 @@ def become_ordinary() -> None:
     for account in {WITH_RANGE, WITHOUT_RANGE, name}:
         _make_account(account)
     entry = pwd.getpwnam(name)
+    if not _can_read(entry, sys.executable, sys.prefix):
+        pytest.exit(
+            f"{name} cannot read {sys.prefix}; make the environment from /usr/bin/python3 where others can read it",
+            returncode=2,
+        )
     home = tempfile.mkdtemp(prefix="duckweed-tests-", dir="/var/tmp")
     os.chmod(home, 0o755)
     tests = os.path.join(home, "tests")
@@ -37,10 +44,6 @@ def become_ordinary() -> None:
     for path, _, files in os.walk(home):
         for each in (path, *(os.path.join(path, file) for file in files)):
             os.chown(each, entry.pw_uid, entry.pw_gid)
-    if not _can_read(entry, sys.executable, sys.prefix):
-        sys.exit(
-            f"tests: {name} cannot read {sys.prefix}; make the environment from /usr/bin/python3 where others can read it"
-        )
     os.setgroups([])
     os.setgid(entry.pw_gid)
     os.setuid(entry.pw_uid)
