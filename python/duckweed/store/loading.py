@@ -127,8 +127,11 @@ class Loader:
                 layer = plan.layers[index]
                 descriptors.append(self._take_layer(archive, layer, chain[: index + 1], stated[index]))
             except BadImage as error:
-                below = chain[:index]
-                if retries and not all(self._layers.exists(each, self._flavour.name) for each in below):
+                # By now the remover may have put it back: it had found a reference.
+                taken = "look up in the lower layers" in error.message or not all(
+                    self._layers.exists(each, self._flavour.name) for each in chain[:index]
+                )
+                if retries and taken:
                     retries -= 1
                     descriptors.clear()
                     continue
