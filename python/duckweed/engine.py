@@ -204,6 +204,12 @@ class Engine:
 
         return information.info(self)
 
+    def df(self) -> dict[str, Any]:
+        """What images, containers and volumes take on the disk, in the shape of docker's /system/df."""
+        from duckweed.containers.disk_usage import disk_usage
+
+        return disk_usage(self)
+
     def version(self) -> dict[str, Any]:
         """Versions of the engine, the runtime, Python and the kernel, in the shape of `docker version`."""
         from duckweed.containers import information

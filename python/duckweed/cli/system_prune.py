@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from duckweed.cli.image import deleted_images
-from duckweed.cli.parse import BOOL, FILTER, Call, Flag, filters_of, verb
+from duckweed.cli.parse import BOOL, FILTER, Call, Flag, Refused, filters_of, verb
 from duckweed.cli.prompt import is_confirmed
 from duckweed.cli.units import human_size
 
@@ -28,15 +28,23 @@ if TYPE_CHECKING:
 def system_prune(call: Call) -> int:
     """Remove stopped containers and unused images"""
     every, volumes = call.get("all", False), call.get("volumes", False)
+    filters = filters_of(call) or None
+    if volumes and "until" in (filters or {}):
+        # Docker's words, and before anything is removed: volumes have no such time.
+        raise Refused('ERROR: The "until" filter is not supported with "--volumes"')
     images = (
         "all images without at least one container associated to them" if every else "all dangling images"
     )
     going = ["all stopped containers", images]
     if volumes:
         going.append("all anonymous volumes not used by at least one container")
-    if not is_confirmed(call, "This will remove:\n" + "".join(f"  - {what}\n" for what in going)):
+    warning = "This will remove:\n" + "".join(f"  - {what}\n" for what in going)
+    if filters:
+        shown = sorted(f"{name}={value}" for name in filters for value in filters[name])
+        warning += "\n  Items to be pruned will be filtered with:\n"
+        warning += "".join(f"  - {text}\n" for text in shown)
+    if not is_confirmed(call, warning):
         return 0
-    filters = filters_of(call) or None
     report = call.engine.containers.prune(filters)
     freed = report["SpaceReclaimed"]
     _tell("Deleted Containers", report["ContainersDeleted"])

@@ -59,7 +59,12 @@ _VOLUME = {
     "rm": "volume:rm",
 }
 
-_SYSTEM = {"doctor": "system:doctor", "info": "system:info", "prune": "system_prune:system_prune"}
+_SYSTEM = {
+    "df": "system_df:system_df",
+    "doctor": "system:doctor",
+    "info": "system:info",
+    "prune": "system_prune:system_prune",
+}
 
 COMMANDS: dict[str, str] = {
     **{name: place for name, place in _CONTAINER.items() if name not in ("inspect", "ls", "prune")},

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from duckweed.engine import Engine
 
+_PRUNE_FILTERS = frozenset(("label", "label!", "until"))
+
 
 class Containers:
     """The containers of one engine."""
@@ -104,8 +106,11 @@ class Containers:
 
     def prune(self, filters: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Removes all stopped containers: `{"ContainersDeleted", "SpaceReclaimed"}`. Filters: label, label!,
-        until.
+        until. Raises UsageError for others.
         """
+        from duckweed.store.image_filter import check_names
+
+        check_names(filters or {}, _PRUNE_FILTERS)
         deleted: builtins.list[str] = []
         reclaimed = 0
         for container in self.list(all=True, filters=filters):

@@ -494,13 +494,16 @@ class Container:
         return logs.read_log(path, tail=count, since=since, until=until, timestamps=timestamps)
 
     def size(self) -> dict[str, int]:
-        """`{"SizeRw", "SizeRootFs"}` in bytes: what the container wrote, and that with its image."""
-        from duckweed.containers.usage import tree_bytes
+        """`{"SizeRw", "SizeRootFs"}` in bytes: what the container wrote, and that with its image.
 
-        written = tree_bytes(f"{self.directory}/upper")
-        if self.document.get("rootfs") == "copy":
-            return {"SizeRw": 0, "SizeRootFs": tree_bytes(f"{self.directory}/rootfs")}
-        below = sum(tree_bytes(tree) for tree in self.document.get("lower") or ())
+        Where overlay is refused the container has a copy of its image, and all of that counts as written.
+        """
+        from duckweed.store.usage import layer_bytes, tree_bytes
+
+        is_copy = self.document.get("rootfs") == "copy"
+        flavour = lambda: self.engine.place().flavour  # noqa: E731
+        written = tree_bytes(self.directory + ("/rootfs" if is_copy else "/upper"), flavour)
+        below = 0 if is_copy else sum(map(layer_bytes, self.document.get("lower") or ()))
         return {"SizeRw": written, "SizeRootFs": written + below}
 
     def top(self, ps_args: str = "") -> dict[str, Any]:

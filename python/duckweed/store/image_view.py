@@ -108,6 +108,11 @@ def _docker_config(run_config: dict[str, Any]) -> dict[str, Any]:
 def summary(store: ImageStore, image: Image) -> dict[str, Any]:
     """The dict of docker's /images/json."""
     using = sum(1 for record in container_records(store) if record.get("ImageID") == image.id)
+    return {**summary_of(store, image), "Containers": using}
+
+
+def summary_of(store: ImageStore, image: Image) -> dict[str, Any]:
+    """That dict without counting containers (-1, as Docker says of what it did not count)."""
     return {
         "Id": image.id,
         "ParentId": "",
@@ -117,7 +122,7 @@ def summary(store: ImageStore, image: Image) -> dict[str, Any]:
         "Size": sum(layer_sizes(store, image)),
         "SharedSize": -1,
         "Labels": image.run_config.get("Labels") or {},
-        "Containers": using,
+        "Containers": -1,
     }
 
 

@@ -18,7 +18,7 @@ from duckweed.store.tree import remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from duckweed.store.layout import Layout
@@ -46,13 +46,15 @@ class Live:
         return chain in self.chains or name in self.layers
 
 
-def walk(layout: Layout) -> Live:
-    """Everything that images and containers refer to now."""
+def walk(layout: Layout, is_counted: Callable[[str], bool] = lambda config: True) -> Live:
+    """Everything that containers, and those images whose config `is_counted`, refer to now."""
     live = Live()
     seen: set[tuple[str, str]] = set()
     for entry in scratch.list_directory(layout.images):
         record = scratch.read_json(f"{layout.images}/{entry}") if entry.endswith(".json") else None
-        if record and is_digest(record.get("config")) and is_digest(record.get("manifest")):
+        if not record or not is_digest(record.get("config")) or not is_digest(record.get("manifest")):
+            continue
+        if is_counted(record["config"]):
             seen.add((record["manifest"], record["config"]))
     for manifest, config in seen:
         _add_image(layout, live, manifest, config)
@@ -97,7 +99,7 @@ def collect(layout: Layout, names: Iterable[str]) -> tuple[list[str], int]:
     gone = scratch.new_directory(layout, "gone")
     for name in doomed:
         try:
-            os.rename(_final(layout, name), f"{gone}/{name}")
+            os.rename(final(layout, name), f"{gone}/{name}")
         except OSError:
             pass  # another remover was first
     return finish(layout, gone)
@@ -114,27 +116,28 @@ def finish(layout: Layout, gone: str) -> tuple[list[str], int]:
         path = f"{gone}/{name}"
         if live.needs(name):
             try:
-                os.rename(path, _final(layout, name))
+                os.rename(path, final(layout, name))
                 continue
             except OSError:
                 pass  # somebody made it again meanwhile
         else:
             removed.append(name)
-            reclaimed += _size(path)
+            reclaimed += size(path)
         remove_tree(path, flavour_on_disk(path))
     remove_tree(gone)
     return removed, reclaimed
 
 
-def _final(layout: Layout, name: str) -> str:
+def final(layout: Layout, name: str) -> str:
+    """Where a blob or layer of this name is."""
     return f"{layout.layers if '.' in name else layout.blobs}/{name}"
 
 
-def _size(path: str) -> int:
+def size(path: str) -> int:
     """Bytes of a blob, or of the tar that a layer was."""
     if os.path.isdir(path):
-        size = (scratch.read_json(path + "/layer.json") or {}).get("size")
-        return size if isinstance(size, int) else 0
+        tar_size = (scratch.read_json(path + "/layer.json") or {}).get("size")
+        return tar_size if isinstance(tar_size, int) else 0
     try:
         return os.stat(path).st_size
     except OSError:

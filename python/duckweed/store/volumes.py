@@ -163,6 +163,12 @@ class VolumeStore:
                     used.setdefault(str(mount.get("Name")), []).append(container_id)
         return used
 
+    def size(self, name: str) -> int:
+        """Bytes of the files in a volume's data."""
+        from duckweed.store.usage import tree_bytes
+
+        return tree_bytes(self._layout.volume(name) + "/_data", self._flavour)
+
     def remove(self, name: str, force: bool = False) -> None:
         """Removes a volume; `force` forgives a missing one. Raises NoSuchVolume, InUse."""
         if self._read_or_forgive(name, force) is None:
@@ -229,7 +235,7 @@ class VolumeStore:
                 continue
             if any(has_labels(labels, [text]) for text in values(filters, "label!")):
                 continue
-            size = data_size(self._layout.volume(volume.name) + "/_data")
+            size = self.size(volume.name)
             try:
                 self.remove(volume.name)
             except DuckweedError:
@@ -281,19 +287,3 @@ def _device(opts: Mapping[str, str]) -> str | None:
             f"cannot make the volume: `{device}` is not a directory, as an absolute path", exit_code=1
         )
     return device
-
-
-def data_size(path: str) -> int:
-    """Bytes of the files below, as far as we may look; links are not followed."""
-    total, stack = 0, [path]
-    while stack:
-        try:
-            with os.scandir(stack.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        stack.append(entry.path)
-                    else:
-                        total += entry.stat(follow_symlinks=False).st_size
-        except OSError:
-            continue
-    return total

@@ -67,7 +67,7 @@ pub(crate) fn copy_up(sources: &[PathBuf], target: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Bytes on disk below `path`, each inode once.
+/// Bytes of the files below `path`, each inode once.
 ///
 /// # Errors
 /// The first refusal.
@@ -79,12 +79,11 @@ pub(crate) fn size(path: &Path) -> io::Result<u64> {
         let mut bytes = 0;
         for name in names(directory)? {
             let stat = rustix::fs::statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW)?;
-            if stat.st_nlink < 2 || seen.insert((stat.st_dev, stat.st_ino)) {
-                bytes += stat.st_size.unsigned_abs();
-            }
             if FileType::from_raw_mode(stat.st_mode).is_dir() {
                 let below = rustix::fs::openat(directory, &name, DIRECTORY, Mode::empty())?;
                 bytes += walk(below.as_fd(), seen)?;
+            } else if stat.st_nlink < 2 || seen.insert((stat.st_dev, stat.st_ino)) {
+                bytes += stat.st_size.unsigned_abs();
             }
         }
         Ok(bytes)
@@ -365,6 +364,6 @@ mod tests {
         fs::write(source.join("late"), "").unwrap();
         copy_up(std::slice::from_ref(&source), &target).unwrap();
         assert!(!target.join("late").exists());
-        assert_eq!(size(&source.join("dir")).unwrap(), 4);
+        assert_eq!(size(&source).unwrap(), 4 + "/etc/passwd".len() as u64);
     }
 }
