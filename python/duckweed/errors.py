@@ -8,6 +8,7 @@
     ├── StartError             the runtime could not start the command (126, 127 or 125)
     ├── Unsupported            this place, or this release, cannot do it
     ├── BadImage               an archive, manifest, config or layer that is not what it claims
+    ├── BuildError             a build that failed; DockerfileError: its Dockerfile cannot be read
     └── StoreError             the disk: full, unreadable, not ours
 
 A message names operation, object and cause, in lower case and without a full
@@ -134,6 +135,31 @@ class BadImage(DuckweedError):
     """An archive, manifest, config or layer is not what it claims to be."""
 
     code = "bad-image"
+
+
+class BuildError(DuckweedError):
+    """A build failed. `excerpt` shows where in the Dockerfile, as lines for people; it may be empty."""
+
+    code = "build"
+
+    def __init__(
+        self, message: str, hint: str = "", *, excerpt: str = "", exit_code: int | None = None
+    ) -> None:
+        super().__init__(message, hint, exit_code=exit_code)
+        self.excerpt = excerpt
+
+
+class DockerfileError(BuildError):
+    """A Dockerfile that cannot be read. `line` and `column` count from 1; 0 where there is none to name."""
+
+    code = "dockerfile"
+
+    def __init__(
+        self, message: str, hint: str = "", *, excerpt: str = "", line: int = 0, column: int = 0
+    ) -> None:
+        super().__init__(message, hint, excerpt=excerpt)
+        self.line = line
+        self.column = column
 
 
 class StoreError(DuckweedError):
