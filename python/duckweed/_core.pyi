@@ -82,8 +82,97 @@ def process_start(pid: int) -> int | None:
 def boot_id() -> str:
     """The kernel's id of this boot."""
 
+@final
+class Reply:
+    """What a registry answered; header names are in lower case."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+    url: str
+    """The address that answered, after redirects."""
+
+    def header(self, name: str) -> str | None:
+        """The first header of this name."""
+
+@final
+class Counter:
+    """Bytes that went up, readable while they go."""
+
+    def __init__(self) -> None: ...
+    @property
+    def value(self) -> int: ...
+
+@final
+class Part:
+    """A blob on its way to the file at `path`; what that holds already is not asked for again.
+
+    Raises OSError.
+    """
+
+    def __init__(self, path: str, digest: str, size: int) -> None: ...
+    @property
+    def received(self) -> int:
+        """Bytes that are there."""
+    @property
+    def resumed(self) -> int:
+        """Bytes that were there when it was opened."""
+    @property
+    def size(self) -> int: ...
+    @property
+    def is_whole(self) -> bool:
+        """Whether all bytes came and have the digest."""
+    def fail(self, reason: str) -> None:
+        """Ends an extraction that reads behind the download, with this reason; nothing when it is whole."""
+
+@final
+class Transport:
+    """Connections to one registry (`home` is `host[:port]`), shared by threads. Every call raises
+    TransferError, and after `cancel` only that. Ctrl-C in any call cancels.
+    """
+
+    def __init__(
+        self,
+        home: str,
+        user_agent: str,
+        *,
+        plain_http: bool = False,
+        verify: bool = True,
+        ca_files: Sequence[str] = (),
+        client_certificate: tuple[str, str] | None = None,
+        attempts: int = 6,
+        pause_s: float = 0.5,
+        idle_timeout_s: float = 120.0,
+    ) -> None: ...
+    def request(
+        self,
+        method: str,
+        url: str,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes | None = None,
+        *,
+        limit: int = 4194304,
+        follow: bool = True,
+    ) -> Reply:
+        """One answer, whatever its status, of at most `limit` bytes; patient with busy registries."""
+    def download(self, url: str, headers: Sequence[tuple[str, str]], part: Part) -> None:
+        """Brings `part` to its end and checks its digest. Raises OSError too; the part stays then."""
+    def upload(
+        self,
+        method: str,
+        url: str,
+        headers: Sequence[tuple[str, str]],
+        fd: int,
+        offset: int,
+        length: int,
+        sent: Counter,
+    ) -> Reply:
+        """Sends a stretch of a file, once."""
+    def cancel(self) -> None:
+        """Ends what other threads have under way."""
+
 def extract_layer(
-    fd: int,
+    source: int | Part,
     dest: str,
     *,
     parents: Sequence[str] = (),
@@ -93,7 +182,10 @@ def extract_layer(
     expected_blob: str | None = None,
     blob_out: str | None = None,
 ) -> LayerReport:
-    """Extracts into dest/fs and dest/index.json. Raises BadImage, StoreError; dest is gone then."""
+    """Extracts into dest/fs and dest/index.json, from a descriptor or behind a blob's download.
+
+    Raises BadImage, StoreError; dest is gone then.
+    """
 
 def archive_index(fd: int) -> list[tuple[str, str, int, int, str]]:
     """The members of an uncompressed tar: (name, kind, size, offset, link). Raises BadImage."""

@@ -7,6 +7,8 @@
     ├── CommandFailed          the command ran and its exit code is not 0 (`check=True`)
     ├── StartError             the runtime could not start the command (126, 127 or 125)
     ├── Unsupported            this place, or this release, cannot do it
+    ├── RegistryError          a registry said no (AccessDenied, NotInRegistry), or could not be spoken to
+    ├── TransferError          below the registry client: what an HTTP exchange ended with
     ├── BadImage               an archive, manifest, config or layer that is not what it claims
     ├── BuildError             a build that failed; DockerfileError: its Dockerfile cannot be read
     └── StoreError             the disk: full, unreadable, not ours
@@ -20,6 +22,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from duckweed.engine import Result
 
 
@@ -160,6 +164,48 @@ class DockerfileError(BuildError):
         super().__init__(message, hint, excerpt=excerpt)
         self.line = line
         self.column = column
+
+
+class RegistryError(DuckweedError):
+    """A registry refused, or could not be spoken to."""
+
+    code = "registry"
+
+
+class AccessDenied(RegistryError):
+    """The registry wants other credentials than it was given."""
+
+    code = "access-denied"
+
+
+class NotInRegistry(RegistryError):
+    """The registry has no such repository, tag, digest or blob, or does not show it."""
+
+    code = "not-in-registry"
+
+
+class TransferError(DuckweedError):
+    """An HTTP exchange that did not succeed, as `_core` tells it; the registry client makes sentences of it.
+
+    `kind` is `status`, `unreachable`, `network`, `tls`, `digest`, `cancelled` and the like; with `status`
+    the answer's status, headers and body are there.
+    """
+
+    code = "transfer"
+
+    def __init__(
+        self,
+        message: str,
+        kind: str = "transfer",
+        status: int = 0,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes | Sequence[int] = b"",
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.status = status
+        self.headers = dict(headers)
+        self.body = bytes(body)
 
 
 class StoreError(DuckweedError):

@@ -15,13 +15,16 @@ from duckweed import _core
 from duckweed.errors import BadImage, DuckweedError, StoreError
 from duckweed.oci.document import LIMIT_BYTES
 from duckweed.store import scratch
+from duckweed.store.layers import LayerBytes
 from duckweed.store.layout import cannot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import BinaryIO, Union
 
+    from duckweed.store.blobs import BlobStore
     from duckweed.store.layout import Layout
+    from duckweed.store.plan import LayerPlan
 
     Source = Union[str, int, BinaryIO]
 
@@ -56,6 +59,16 @@ class Archive:
     def locate(self, name: str) -> tuple[int, int, int]:
         """`(fd, offset, length)` of a member. Raises BadImage."""
         raise NotImplementedError
+
+    def layer(self, layer: LayerPlan) -> LayerBytes:
+        """Where to read one layer. Raises BadImage."""
+        return LayerBytes(*self.locate(layer.member), layer.blob)
+
+    def keep(self, blobs: BlobStore, layer: LayerPlan, digest: str) -> None:
+        """Makes sure that a layer's blob, which has this digest, is in the store as it came. Raises BadImage,
+        StoreError.
+        """
+        blobs.copy(*self.locate(layer.member), digest)
 
     def close(self) -> None:
         """Gives the descriptors back."""

@@ -47,15 +47,28 @@ SINGLE = Flavour("single")
 
 
 class LayerBytes:
-    """Where one layer's bytes are to be read: `length` bytes of `fd` from `offset` (to its end when None)."""
+    """Where one layer's bytes are to be read: `length` bytes of a descriptor from `offset` (to its end when
+    None), or a blob that is still on its way.
 
-    __slots__ = ("blob", "fd", "length", "offset")
+    `blob` is the digest they must have, if that is known; `is_kept`: the store has this blob, or gets it from
+    whoever fetches it, so that the extraction need not write it.
+    """
 
-    def __init__(self, fd: int, offset: int = 0, length: int | None = None, blob: str | None = None) -> None:
-        self.fd = fd
+    __slots__ = ("blob", "is_kept", "length", "offset", "source")
+
+    def __init__(
+        self,
+        source: int | _core.Part,
+        offset: int = 0,
+        length: int | None = None,
+        blob: str | None = None,
+        is_kept: bool = False,
+    ) -> None:
+        self.source = source
         self.offset = offset
         self.length = length
         self.blob = blob
+        self.is_kept = is_kept
 
 
 class LayerStore:
@@ -125,14 +138,14 @@ class LayerStore:
         work = scratch.new_directory(layout, "layer")
         try:
             report = _core.extract_layer(
-                source.fd,
+                source.source,
                 work + "/layer",
                 parents=parents,
                 offset=source.offset,
                 length=source.length,
                 expected_diff_id=diff_id,
                 expected_blob=source.blob,
-                blob_out=work + "/blob",
+                blob_out=None if source.is_kept else work + "/blob",
             )
             record: dict[str, Any] = {
                 "chain_id": chain_id or report.diff_id,
@@ -150,7 +163,8 @@ class LayerStore:
             scratch.write_json(layout, work + "/layer/layer.json", record)
             if flavour.uid_map:
                 within.run(flavour.uid_map, flavour.gid_map, "own", work + "/layer")
-            self._blobs.adopt(work + "/blob", report.blob_digest)
+            if not source.is_kept:
+                self._blobs.adopt(work + "/blob", report.blob_digest)
             return self._publish(work + "/layer", record["chain_id"], flavour, record)
         finally:
             remove_tree(work, flavour)
@@ -185,7 +199,8 @@ class LayerStore:
                     "load the image again",
                 ) from None
             try:
-                self.extract(LayerBytes(fd), chain[: index + 1], diff_ids[index], flavour)
+                source = LayerBytes(fd, blob=blobs[index], is_kept=True)
+                self.extract(source, chain[: index + 1], diff_ids[index], flavour)
             finally:
                 os.close(fd)
 

@@ -148,17 +148,15 @@ class Loader:
     def _take_layer(self, archive: Archive, layer: LayerPlan, chain: list[str], diff_id: str) -> Descriptor:
         """Makes sure of one layer's tree and blob; extracts only what is not there in this flavour yet."""
         known = self._layers.read(chain[-1], self._flavour.name)
-        fd, offset, length = archive.locate(layer.member)
         if known is None:
             self._written.append(f"{chain[-1][7:]}.{self._flavour.name}")
-            source = LayerBytes(fd, offset, length, layer.blob)
-            known, _ = self._layers.extract(source, chain, diff_id, self._flavour)
+            known, _ = self._layers.extract(archive.layer(layer), chain, diff_id, self._flavour)
             self._written.append(known["blob"][7:])
         if layer.blob is not None and not self._blobs.exists(layer.blob):
             self._written.append(layer.blob[7:])
-            self._blobs.copy(fd, offset, length, layer.blob)
+            archive.keep(self._blobs, layer, layer.blob)
         elif layer.blob is None and not self._blobs.exists(known["blob"]):
-            known = self._extract_again(LayerBytes(fd, offset, length), chain, diff_id)
+            known = self._extract_again(archive.layer(layer), chain, diff_id)
         return Descriptor(known["blob_media_type"], layer.blob or known["blob"], known["blob_size"])
 
     def _extract_again(self, source: LayerBytes, chain: list[str], diff_id: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@
 //! calling one looks for signals; Ctrl-C raises the crate's cancel flag and the
 //! half-made tree is gone before Python sees KeyboardInterrupt.
 
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{mpsc, Arc};
@@ -16,6 +17,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::process::{borrow, SIGNAL_CHECK};
+use crate::transfer::Part;
 
 pyo3::import_exception!(duckweed.errors, BadImage);
 pyo3::import_exception!(duckweed.errors, StoreError);
@@ -73,13 +75,34 @@ fn digest(text: Option<String>) -> PyResult<Option<Digest>> {
         .transpose()
 }
 
+/// Where a layer's bytes come from: a descriptor, or a blob that may still be on its way.
+#[derive(FromPyObject)]
+pub enum LayerSource {
+    Descriptor(i32),
+    Part(Py<Part>),
+}
+
+impl LayerSource {
+    fn open(
+        self,
+        offset: u64,
+        length: Option<u64>,
+        cancel: &Arc<AtomicBool>,
+    ) -> PyResult<Box<dyn Read + Send>> {
+        Ok(match self {
+            LayerSource::Descriptor(fd) => Box::new(FileSection::new(borrow(fd)?, offset, length)),
+            LayerSource::Part(part) => Box::new(part.get().0.follow(Some(Arc::clone(cancel)))),
+        })
+    }
+}
+
 /// Extracts one layer; see `_core.pyi`.
 #[pyfunction]
-#[pyo3(signature = (fd, dest, *, parents=Vec::new(), offset=0, length=None, expected_diff_id=None, expected_blob=None, blob_out=None))]
+#[pyo3(signature = (source, dest, *, parents=Vec::new(), offset=0, length=None, expected_diff_id=None, expected_blob=None, blob_out=None))]
 #[allow(clippy::too_many_arguments)]
 pub fn extract_layer(
     py: Python<'_>,
-    fd: i32,
+    source: LayerSource,
     dest: PathBuf,
     parents: Vec<PathBuf>,
     offset: u64,
@@ -97,13 +120,13 @@ pub fn extract_layer(
         cancel: Some(Arc::clone(&cancel)),
         ..ExtractOptions::default()
     };
-    let source = borrow(fd)?;
+    let source = source.open(offset, length, &cancel)?;
     py.detach(|| {
         let (sender, receiver) = mpsc::channel();
         std::thread::scope(|scope| {
             let (dest, options) = (&dest, &options);
             scope.spawn(move || {
-                let _ = sender.send(extract(FileSection::new(source, offset, length), dest, options));
+                let _ = sender.send(extract(source, dest, options));
             });
             let mut raised = None;
             loop {

@@ -10,6 +10,7 @@ mod process;
 mod program;
 mod standby;
 mod template;
+mod transfer;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -26,6 +27,10 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<process::RunResult>()?;
     module.add_class::<standby::Standbys>()?;
     module.add_class::<layer::LayerReport>()?;
+    module.add_class::<transfer::Transport>()?;
+    module.add_class::<transfer::Part>()?;
+    module.add_class::<transfer::Reply>()?;
+    module.add_class::<transfer::Counter>()?;
     module.add_function(wrap_pyfunction!(layer::extract_layer, module)?)?;
     module.add_function(wrap_pyfunction!(layer::archive_index, module)?)?;
     module.add_function(wrap_pyfunction!(layer::decompress, module)?)?;
