@@ -64,6 +64,7 @@ _SYSTEM = {
     "doctor": "system:doctor",
     "info": "system:info",
     "prune": "system_prune:system_prune",
+    "share": "system_share:system_share",
 }
 
 COMMANDS: dict[str, str] = {

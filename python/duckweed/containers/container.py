@@ -14,7 +14,7 @@ from duckweed.containers.claim import Claim
 from duckweed.containers.signals import SIGKILL, parse_signal, signal_name
 from duckweed.containers.state import State, read_state
 from duckweed.containers.supervisor import NobodyThere
-from duckweed.errors import NoSuchContainer, StartError, Unsupported, UsageError, WrongState
+from duckweed.errors import NoSuchContainer, StartError, StoreError, Unsupported, UsageError, WrongState
 from duckweed.store import scratch
 
 TYPE_CHECKING = False
@@ -169,7 +169,18 @@ class Container:
         if not os.path.exists(f"{self.directory}/config.json"):
             raise self._gone()
         self._check_sources()
+        self._check_layers()
         return True
+
+    def _check_layers(self) -> None:
+        """The layers of a read-only store: its keeper removes them without knowing of this container."""
+        own = self.engine.layout.layers + "/"
+        for tree in self.document.get("lower") or ():
+            if not tree.startswith(own) and not os.path.isdir(tree):
+                raise StoreError(
+                    f"cannot start container {self.short_id}: `{tree}`, a layer of its image, is gone",
+                    "it was in a read-only store; ask who keeps that store",
+                )
 
     def _check_sources(self) -> None:
         """A bind source that has gone since create, in Docker's words."""

@@ -29,7 +29,11 @@ def info(engine: Engine) -> dict[str, Any]:
         "ContainersStopped": len(states) - states.count("running") - states.count("paused"),
         "Images": len(engine.images.list()),
         "Driver": place.rootfs,
-        "DriverStatus": [["Id map", place.idmap], ["Layers", place.flavour.name]],
+        "DriverStatus": [
+            ["Id map", place.idmap],
+            ["Layers", place.flavour.name],
+            *(["Read-only store", root] for root in engine.layout.read_stores),
+        ],
         "Plugins": {"Volume": ["local"], "Network": ["none", "host"], "Log": ["json-file", "none"]},
         "LoggingDriver": "json-file",
         "CgroupDriver": "none",
@@ -50,6 +54,7 @@ def info(engine: Engine) -> dict[str, Any]:
         "Isolation": "userns",
         "IdMap": place.idmap,
         "Rootfs": place.rootfs,
+        "ReadStores": list(engine.layout.read_stores),
         "Notes": place.notes,
         "Warnings": place.notes,
     }

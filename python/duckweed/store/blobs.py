@@ -6,7 +6,7 @@ import os
 
 from duckweed.errors import BadImage
 from duckweed.oci.digest import digest_of
-from duckweed.store import scratch
+from duckweed.store import scratch, shared
 from duckweed.store.layout import cannot
 
 TYPE_CHECKING = False
@@ -17,7 +17,9 @@ _CHUNK = 1 << 20
 
 
 class BlobStore:
-    """The blobs below one root."""
+    """The blobs below one root. What is only to be read may also be in a read-only store; `exists` speaks of
+    the own one alone.
+    """
 
     __slots__ = ("_layout",)
 
@@ -28,16 +30,20 @@ class BlobStore:
         """Whether this blob is there: what is at its final path was verified."""
         return os.path.exists(self._layout.blob(digest))
 
+    def path(self, digest: str) -> str:
+        """Where to read a blob: here, or in the first read-only store that has it."""
+        return shared.find_blob(self._layout, digest)
+
     def size(self, digest: str) -> int | None:
-        """The blob's size; None when it is not there."""
+        """The blob's size; None when it is nowhere."""
         try:
-            return os.stat(self._layout.blob(digest)).st_size
+            return os.stat(self.path(digest)).st_size
         except OSError:
             return None
 
     def read(self, digest: str) -> bytes:
         """The bytes of a small blob. Raises StoreError."""
-        path = self._layout.blob(digest)
+        path = self.path(digest)
         try:
             with open(path, "rb", buffering=0) as file:
                 return file.read()

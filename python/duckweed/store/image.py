@@ -19,10 +19,21 @@ HOST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class Image:
     """An image of the store, as it was when it was looked up.
 
-    `asked` is the name it was looked up by, `id` and `manifest` are digests, `config` is the OCI document.
+    `asked` is the name it was looked up by, `id` and `manifest` are digests, `config` is the OCI document;
+    `store_root` is the store that has its record: ours, or a read-only one.
     """
 
-    __slots__ = ("_chain", "_layers", "_store", "asked", "config", "id", "is_host", "manifest")
+    __slots__ = (
+        "_chain",
+        "_directories",
+        "_store",
+        "asked",
+        "config",
+        "id",
+        "is_host",
+        "manifest",
+        "store_root",
+    )
 
     def __init__(
         self,
@@ -34,13 +45,14 @@ class Image:
         is_host: bool = False,
     ) -> None:
         self._store = store
-        self._layers: list[str] | None = None
+        self._directories: list[str] | None = None
         self._chain: list[str] | None = None
         self.asked = asked
         self.id = image_id
         self.manifest = manifest
         self.config = config
         self.is_host = is_host
+        self.store_root = store.layout.root
 
     @property
     def short_id(self) -> str:
@@ -78,18 +90,33 @@ class Image:
             self._chain = chain
 
     @property
+    def directories(self) -> list[str]:
+        """The layers' directories in a flavour that fits the store's, topmost first; in a read-only store
+        where ours lacks one, then with their cover.
+        """
+        if self._directories is None:
+            self._directories = self._find_directories()
+        return self._directories
+
+    def _find_directories(self) -> list[str]:
+        if self.is_host:
+            return []
+        layout, flavour = self._store.layout, self._store.flavour
+        if layout.read_stores:
+            from duckweed.store import shared
+
+            return shared.directories(layout, self.chain_ids, flavour)
+        return [layout.layer(chain_id, flavour.name) for chain_id in reversed(self.chain_ids)]
+
+    @property
     def layers(self) -> list[str]:
-        """The layers' names in the store's flavour (`<chain hex>.<flavour>`), topmost first."""
-        if self._layers is None:
-            flavour = self._store.flavour.name if not self.is_host else ""
-            self._layers = [f"{chain_id[7:]}.{flavour}" for chain_id in reversed(self.chain_ids)]
-        return self._layers
+        """The names of these directories (`<chain hex>.<flavour>`), topmost first."""
+        return [directory.rpartition("/")[2] for directory in self.directories]
 
     @property
     def lower(self) -> list[str]:
         """The layers' trees as absolute paths, topmost first: overlay's lowerdirs."""
-        top = self._store.layout.layers
-        return [f"{top}/{name}/fs" for name in self.layers]
+        return [f"{directory}/fs" for directory in self.directories]
 
     @property
     def tags(self) -> list[str]:

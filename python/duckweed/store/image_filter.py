@@ -152,6 +152,7 @@ def prune(store: ImageStore, every: bool, filters: Mapping[str, Any]) -> dict[st
     """
     from duckweed.store.tagging import delete
 
+    store = store.own
     check_names(filters, _PRUNE_FILTERS)
     if truth(filters, "dangling") is False:
         every = True

@@ -61,6 +61,10 @@ def inspect(store: ImageStore, image: Image) -> dict[str, Any]:
         "GraphDriver": {"Name": "overlay", "Data": _graph_data(image)},
         "RootFS": {"Type": "layers", "Layers": image.diff_ids},
         "Metadata": {"LastTagTime": _last_tag_time(store, image, record)},
+        "Duckweed": {
+            "Store": image.store_root,
+            "ReadOnly": image.store_root != store.layout.root,
+        },
     }
     if config.get("variant"):
         view["Variant"] = config["variant"]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from duckweed.store.layout import Layout
 
     Removals = list[dict[str, str]]
+    Images = list[Image]
 
 _CACHE_LIMIT = 256
 # Together one second: longer than a load takes from writing a reference to looking at what it refers to.
@@ -49,6 +50,13 @@ class ImageStore:
         self._flavour = flavour
         # A config never changes under its digest, so it is parsed once a process.
         self._configs: dict[str, dict[str, Any]] = {}
+
+    @property
+    def own(self) -> ImageStore:
+        """This store without the read-only ones: for what changes it, or counts what it holds."""
+        if not self.layout.read_stores:
+            return self
+        return ImageStore(self.layout.alone(), self._flavour)
 
     @property
     def flavour(self) -> Flavour:
@@ -95,6 +103,7 @@ class ImageStore:
     def _image(self, record: dict[str, Any], asked: str) -> Image:
         image = Image(self, asked, record["config"], record["manifest"], self.config(record["config"]))
         image.remember_chain(record.get("chain"))
+        image.store_root = record.get("store") or self.layout.root
         return image
 
     def config(self, image_id: str) -> dict[str, Any]:
@@ -209,11 +218,17 @@ class ImageStore:
         """Makes the layers that are missing in this flavour, from the stored blobs; one stat a layer when
         all are there.
 
-        Raises BadImage when a blob is not in the store any more.
+        Layers of read-only stores are used as they are, under a cover of our own. Raises BadImage when a blob
+        is not in the store any more.
         """
         chain = image.chain_ids
         if all(self.layers.exists(chain_id, self.flavour.name) for chain_id in chain):
             return
+        if self.layout.read_stores:
+            from duckweed.store import shared
+
+            if shared.prepare(self.layout, chain, self.flavour):
+                return
         from duckweed.oci.manifest import Manifest
 
         manifest = Manifest.read(self.blobs.read(image.manifest), f"manifest `{image.manifest}`")
@@ -231,7 +246,8 @@ class ImageStore:
         from duckweed.store.loading import Loader
 
         self.layout.ensure()
-        loaded = Loader(self.layout, self.blobs, self.layers, self.records, self.flavour).load(source)
+        own = self.own
+        loaded = Loader(own.layout, own.blobs, own.layers, own.records, self.flavour).load(source)
         images = []
         for one in loaded:
             asked = one.references[0].familiar if one.references else one.config
@@ -253,7 +269,7 @@ class ImageStore:
         from duckweed.store.importing import import_rootfs
 
         self.layout.ensure()
-        return import_rootfs(self, source, reference, changes, message, platform)
+        return import_rootfs(self.own, source, reference, changes, message, platform)
 
     def list(
         self, *, all: bool = False, filters: Mapping[str, Any] | None = None, reference: str | None = None
@@ -268,6 +284,14 @@ class ImageStore:
         from duckweed.store.tagging import tag
 
         tag(self, source, target)
+
+    def share(self, directory: str, names: Sequence[str]) -> Images:
+        """Puts images into the store at `directory`, from where every user can run them. Raises NoSuchImage,
+        Conflict, StoreError.
+        """
+        from duckweed.store.sharing import share
+
+        return share(self, directory, names)
 
     def remove(self, name: str, *, force: bool = False, no_prune: bool = False) -> Removals:
         """Untags, and deletes what nothing refers to any more: `[{"Untagged": ..}, {"Deleted": ..}]`.

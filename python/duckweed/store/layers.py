@@ -12,7 +12,7 @@ import os
 
 from duckweed import _core
 from duckweed.errors import BadImage
-from duckweed.store import scratch, within
+from duckweed.store import scratch, shared, within
 from duckweed.store.layout import cannot
 from duckweed.store.tree import discard_tree, remove_tree
 
@@ -94,13 +94,13 @@ class LayerStore:
 
     def any_record(self, chain_id: str, preferred: str) -> dict[str, Any] | None:
         """layer.json of this chain id in any flavour, `preferred` first: blob, size and diff id are the
-        same in all.
+        same in all. Read-only stores are asked last.
         """
         record = self.read(chain_id, preferred)
         if record is None:
             for flavour in self.flavours(chain_id):
                 record = record or self.read(chain_id, flavour)
-        return record
+        return record or shared.layer_record(self._layout, chain_id, preferred)
 
     def flavours(self, chain_id: str) -> list[str]:
         """The flavours in which this layer exists."""
@@ -108,7 +108,7 @@ class LayerStore:
         return [
             entry[len(prefix) :]
             for entry in scratch.list_directory(self._layout.layers)
-            if entry.startswith(prefix)
+            if entry.startswith((prefix + "single", prefix + "mapped-", prefix + shared.FLAVOUR))
         ]
 
     def extract_alone(self, source: LayerBytes, flavour: Flavour) -> dict[str, Any]:
@@ -163,6 +163,10 @@ class LayerStore:
             scratch.write_json(layout, work + "/layer/layer.json", record)
             if flavour.uid_map:
                 within.run(flavour.uid_map, flavour.gid_map, "own", work + "/layer")
+            elif flavour.name == shared.FLAVOUR:
+                from duckweed.store.sharing import open_layer
+
+                open_layer(work + "/layer")
             if not source.is_kept:
                 self._blobs.adopt(work + "/blob", report.blob_digest)
             return self._publish(work + "/layer", record["chain_id"], flavour, record)
@@ -192,7 +196,7 @@ class LayerStore:
             if self.exists(chain_id, flavour.name):
                 continue
             try:
-                fd = os.open(self._layout.blob(blobs[index]), os.O_RDONLY | os.O_CLOEXEC)
+                fd = os.open(self._blobs.path(blobs[index]), os.O_RDONLY | os.O_CLOEXEC)
             except OSError:
                 raise BadImage(
                     f"cannot extract layer {index + 1} again: blob `{blobs[index]}` is not in the store",

@@ -8,7 +8,7 @@ from duckweed.errors import StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 VERSION = "1\n"
 _DIRECTORIES = (
@@ -42,8 +42,18 @@ def default_root(environ: Mapping[str, str] = os.environ) -> str:
     return os.path.abspath(root)
 
 
+def read_only_roots(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """The read-only stores of `$DUCKWEED_READ_STORES`, separated by colons, in their order; absolute."""
+    text = environ.get("DUCKWEED_READ_STORES")
+    return tuple(os.path.abspath(path) for path in text.split(":") if path) if text else ()
+
+
 class Layout:
-    """The paths below one root. Making a Layout touches nothing; `ensure` makes the directories."""
+    """The paths below one root. Making a Layout touches nothing; `ensure` makes the directories.
+
+    `read_stores` are the roots of other stores, never written, where what is not here is looked for
+    (`shared`).
+    """
 
     __slots__ = (
         "blobs",
@@ -53,13 +63,16 @@ class Layout:
         "layers",
         "mountpoints",
         "names",
+        "read_stores",
         "root",
         "tmp",
         "volumes",
     )
 
-    def __init__(self, root: str | None = None) -> None:
+    def __init__(self, root: str | None = None, read_stores: Sequence[str] | None = None) -> None:
         self.root = os.path.abspath(root) if root else default_root()
+        others = read_only_roots() if read_stores is None else read_stores
+        self.read_stores = tuple(other for other in others if other != self.root)
         self.blobs = self.root + "/blobs/sha256"
         self.images = self.root + "/images"
         self.layers = self.root + "/layers"
@@ -71,6 +84,10 @@ class Layout:
         # The lowest lowerdir of every overlay: what an image lacks of the usual mount points is there, so
         # that mounting on them copies nothing up. Whatever the image has covers it.
         self.mountpoints = self.root + "/mountpoints"
+
+    def alone(self) -> Layout:
+        """The same store without the read-only ones."""
+        return Layout(self.root, ())
 
     def ensure(self) -> None:
         """Makes the store when it is not there. Raises StoreError; one stat when all is well.

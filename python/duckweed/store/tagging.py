@@ -24,10 +24,17 @@ def tag(store: ImageStore, source: str, target: str) -> None:
     reference = Reference.parse(target)
     if reference.digest:
         raise UsageError("refusing to create a tag with a digest reference")
-    image = store.get(source)
+    read, store = store, store.own
+    image = read.get(source)
     if image.is_host:
         raise Conflict("cannot tag `host`: it is the machine itself, not an image of the store")
-    record = store.records.image(image.id)
+    record = read.records.image(image.id)
+    if image.store_root != store.layout.root:
+        # The documents are copied, so that the name means something without the other store; its layers are
+        # not: they are looked for there.
+        store.layout.ensure()
+        for digest in (image.manifest, image.id):
+            store.blobs.put(read.blobs.read(digest))
     original = bool(record and record.get("original") and record["manifest"] == image.manifest)
     store.records.add(image.manifest, image.id, original, [reference], image.chain_ids)
     # Looked at after the reference was written: a remover may have been at work since `get`.
@@ -45,6 +52,12 @@ def remove(store: ImageStore, name: str, force: bool) -> list[dict[str, str]]:
     image = store.get(name)
     if image.is_host:
         raise Conflict("cannot remove `host`: it is the machine itself, not an image of the store")
+    if image.store_root != store.layout.root:
+        raise Conflict(
+            f"cannot remove `{name}`: it is in the read-only store `{image.store_root}`",
+            "whoever keeps that store can remove it there; `DUCKWEED_READ_STORES` decides whether it is seen",
+        )
+    store = store.own
     tags = store.records.tags_of(image.id)
     named = _tag_meant(name, tags)
     if named is not None:
@@ -118,7 +131,7 @@ def delete(store: ImageStore, image: Image) -> tuple[list[dict[str, str]], int]:
         return answer, 0
     removed, reclaimed = references.collect(store.layout, names)
     answer.append({"Deleted": image.id})
-    gone = {name.partition(".")[0] for name in removed if "." in name}
+    gone = {name.partition(".")[0] for name in removed if "." in name and ".cover-" not in name}
     answer += [{"Deleted": chain_id} for chain_id in reversed(image.chain_ids) if chain_id[7:] in gone]
     return answer, reclaimed
 

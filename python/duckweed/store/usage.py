@@ -82,6 +82,7 @@ class ImagesUsage:
         from duckweed.store import tagging
         from duckweed.store.image_view import container_records
 
+        store = store.own
         names = references.everything(store.layout)
         sizes = {name: references.size(references.final(store.layout, name)) for name in names}
         parts = [(image, tagging.candidates(store, image)) for image in store.all()]

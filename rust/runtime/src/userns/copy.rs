@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-use duckweed_layer::index::{Index, Type};
+use duckweed_layer::index::{Index, Record, Type};
 use rustix::fs::{
     AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, CWD,
 };
@@ -35,11 +35,8 @@ pub(super) fn fill(lower: &[PathBuf], path: &Path) -> io::Result<()> {
     std::fs::create_dir_all(path)?;
     rustix::fs::chmod(path, Mode::from_raw_mode(0o755))?;
     for layer in lower.iter().rev() {
-        let index = match layer.parent() {
-            Some(directory) if layer.ends_with("fs") => Index::read(directory)?,
-            _ => Index::default(),
-        };
-        let mut copy = Copy { index: &index, is_layer: true, links: HashMap::new(), top: path };
+        let (index, _) = index_of(layer)?;
+        let mut copy = Copy { index, base: 0, links: HashMap::new(), top: path };
         let (from, to) = (open_top(layer)?, open_top(path)?);
         copy.directory(from.as_fd(), to.as_fd(), &mut Vec::new())?;
         copy.forget_whiteouts(to.as_fd());
@@ -57,14 +54,26 @@ pub(crate) fn copy_up(sources: &[PathBuf], target: &Path) -> io::Result<()> {
     if !names(to.as_fd())?.is_empty() {
         return Ok(());
     }
-    let index = Index::default();
     for source in sources.iter().rev() {
         let from = open_top(source)?;
-        let mut copy = Copy { index: &index, is_layer: true, links: HashMap::new(), top: target };
-        copy.directory(from.as_fd(), to.as_fd(), &mut Vec::new())?;
-        copy.facts(from.as_fd(), to.as_fd(), &rustix::fs::fstat(&from)?)?;
+        let (index, mut path) = index_of(source)?;
+        let base = path.len() + usize::from(!path.is_empty());
+        let mut copy = Copy { index, base, links: HashMap::new(), top: target };
+        let stat = copy.stated(&path, rustix::fs::fstat(&from)?);
+        copy.directory(from.as_fd(), to.as_fd(), &mut path)?;
+        copy.facts(from.as_fd(), to.as_fd(), &stat)?;
     }
     Ok(())
+}
+
+/// The index of the layer that a directory belongs to, and the directory's path in it.
+fn index_of(directory: &Path) -> io::Result<(Option<Index>, Vec<u8>)> {
+    for tree in directory.ancestors().filter(|path| path.ends_with("fs")) {
+        let Some(layer) = tree.parent().filter(|layer| layer.join("index.json").exists()) else { continue };
+        let path = directory.strip_prefix(tree).unwrap_or(Path::new("")).as_os_str().as_bytes().to_vec();
+        return Ok((Some(Index::read(layer)?), path));
+    }
+    Ok((None, Vec::new()))
 }
 
 /// Bytes of the files below `path`, each inode once.
@@ -109,8 +118,10 @@ fn names(directory: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
 
 /// One tree being copied.
 struct Copy<'a> {
-    index: &'a Index,
-    is_layer: bool,
+    /// What the tree cannot say of itself; none for a directory that is no layer's.
+    index: Option<Index>,
+    /// So many bytes of a path in the layer lie above `top`.
+    base: usize,
     /// Where an inode with several names was copied to first, beneath `top`.
     links: HashMap<(u64, u64), PathBuf>,
     top: &'a Path,
@@ -144,9 +155,10 @@ impl Copy<'_> {
     ) -> Result<(), Errno> {
         let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let kind = FileType::from_raw_mode(stat.st_mode);
-        if self.is_layer && kind == FileType::CharacterDevice && stat.st_rdev == 0 {
+        if kind == FileType::CharacterDevice && stat.st_rdev == 0 {
             return gone(to, name);
         }
+        let stat = self.stated(path, stat);
         if kind.is_dir() {
             return self.subdirectory(from, to, name, &stat, path);
         }
@@ -156,7 +168,7 @@ impl Copy<'_> {
             if let Some(first) = self.links.get(&key) {
                 return rustix::fs::linkat(CWD, self.top.join(first), to, name, AtFlags::empty());
             }
-            self.links.insert(key, PathBuf::from(std::ffi::OsStr::from_bytes(path)));
+            self.links.insert(key, PathBuf::from(std::ffi::OsStr::from_bytes(&path[self.base..])));
         }
         match kind {
             FileType::RegularFile => self.file(from, to, name, &stat),
@@ -185,7 +197,7 @@ impl Copy<'_> {
         path: &mut Vec<u8>,
     ) -> Result<(), Errno> {
         let source = rustix::fs::openat(from, name, DIRECTORY, Mode::empty())?;
-        if self.is_layer && self.is_opaque(source.as_fd(), path) {
+        if self.is_opaque(source.as_fd(), path) {
             gone(to, name)?;
         }
         match rustix::fs::mkdirat(to, name, Mode::RWXU) {
@@ -206,7 +218,24 @@ impl Copy<'_> {
     fn is_opaque(&self, directory: BorrowedFd<'_>, path: &[u8]) -> bool {
         let mut value = [0_u8; 1];
         matches!(rustix::fs::fgetxattr(directory, "user.overlay.opaque", &mut value), Ok(1) if value == *b"y")
-            || self.index.entries.get(path).is_some_and(|record| record.opaque)
+            || self.record(path).is_some_and(|record| record.opaque)
+    }
+
+    fn record(&self, path: &[u8]) -> Option<&Record> {
+        self.index.as_ref().and_then(|index| index.entries.get(path))
+    }
+
+    /// The facts of an entry with the owner and mode that the layer gave it: on disk it may belong to
+    /// whoever keeps the store, and be open to all. What is not in an index is root's.
+    fn stated(&self, path: &[u8], mut stat: Stat) -> Stat {
+        if self.index.is_none() {
+            return stat;
+        }
+        (stat.st_uid, stat.st_gid) = self.record(path).map_or((0, 0), |record| (record.uid, record.gid));
+        if let Some(record) = self.record(path) {
+            stat.st_mode = stat.st_mode & !0o7777 | record.mode & 0o7777;
+        }
+        stat
     }
 
     fn file(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result<(), Errno> {
@@ -228,7 +257,7 @@ impl Copy<'_> {
 
     /// Whiteouts that could not be made as devices are in the index only.
     fn forget_whiteouts(&self, top: BorrowedFd<'_>) {
-        for (path, record) in &self.index.entries {
+        for (path, record) in self.index.iter().flat_map(|index| &index.entries) {
             if record.kind != Type::Whiteout {
                 continue;
             }
@@ -341,6 +370,30 @@ mod tests {
         fs::write(root.join("mine"), "").unwrap();
         fill(&[low], &root).unwrap();
         assert!(root.join("mine").exists());
+    }
+
+    #[test]
+    fn modes_and_owners_come_from_the_index_and_links_stay_beneath_the_volume() {
+        let place = tempfile::tempdir().unwrap();
+        let (layer, volume, root) =
+            (place.path().join("layer"), place.path().join("volume"), place.path().join("root"));
+        let data = layer.join("fs/srv/data");
+        fs::create_dir_all(&data).unwrap();
+        fs::create_dir(&volume).unwrap();
+        fs::write(data.join("a"), "text").unwrap();
+        fs::hard_link(data.join("a"), data.join("b")).unwrap();
+        let json = br#"{"version":1,"entries":{
+            "srv/data/a":{"uid":0,"gid":0,"mode":2496,"mtime":[0,0],"type":"file"},
+            "srv/data/b":{"uid":0,"gid":0,"mode":2496,"mtime":[0,0],"type":"file"},
+            "srv/data":{"uid":0,"gid":0,"mode":448,"mtime":[0,0],"type":"dir"}}}"#;
+        fs::write(layer.join("index.json"), json).unwrap();
+        copy_up(&[data], &volume).unwrap();
+        fill(&[layer.join("fs")], &root).unwrap();
+        for top in [volume, root.join("srv/data")] {
+            let (a, b) = (fs::metadata(top.join("a")).unwrap(), fs::metadata(top.join("b")).unwrap());
+            assert_eq!((a.mode() & 0o7777, a.ino()), (0o4700, b.ino()));
+            assert_eq!(fs::metadata(top).unwrap().mode() & 0o7777, 0o700);
+        }
     }
 
     #[test]
