@@ -204,7 +204,7 @@ class TransferError(DuckweedError):
         super().__init__(message)
         self.kind = kind
         self.status = status
-        self.headers = dict(headers)
+        self.headers = list(headers)
         self.body = bytes(body)
 
 

@@ -18,7 +18,7 @@ GROUPS = {
 }
 
 # The first block of `duckweed --help`; the other words without a group follow it.
-COMMON = ("run", "exec", "ps", "images", "load", "doctor", "version", "info")
+COMMON = ("run", "exec", "ps", "images", "pull", "load", "doctor", "version", "info")
 
 _CONTAINER = {
     "attach": "container_run:attach",
@@ -47,6 +47,7 @@ _IMAGE = {
     "load": "image:load",
     "ls": "image_show:images",
     "prune": "image:prune",
+    "pull": "registry_pull:pull",
     "rm": "image:rmi",
     "tag": "image:tag",
 }
@@ -69,7 +70,7 @@ _SYSTEM = {
 
 COMMANDS: dict[str, str] = {
     **{name: place for name, place in _CONTAINER.items() if name not in ("inspect", "ls", "prune")},
-    **{name: _IMAGE[name] for name in ("history", "import", "load", "tag")},
+    **{name: _IMAGE[name] for name in ("history", "import", "load", "pull", "tag")},
     "completion": "completion:completion",
     "doctor": "system:doctor",
     "images": "image_show:images",

@@ -70,6 +70,13 @@ class Archive:
         """
         blobs.copy(*self.locate(layer.member), digest)
 
+    def taken(self, layer: LayerPlan) -> None:
+        """Told when a layer is in the store, tree and blob."""
+
+    def is_renewed(self, layer: LayerPlan) -> bool:
+        """Whether a layer whose extraction failed is worth another try: its bytes are coming once more."""
+        return False
+
     def close(self) -> None:
         """Gives the descriptors back."""
         raise NotImplementedError

@@ -25,13 +25,17 @@ def layer_sizes(store: ImageStore, image: Image) -> list[int]:
 
 
 def repo_digests(store: ImageStore, image: Image) -> list[str]:
-    """`name@digest` for each name of the image whose manifest came with it."""
-    found = {
-        f"{Reference.parse(record['reference']).familiar_name}@{record['manifest']}"
-        for record in store.records.tags_of(image.id)
-        if record.get("original")
-    }
-    return sorted(found)
+    """`name@digest` for each name of the image whose manifest came with it; where a registry has called the
+    image something, that.
+    """
+    named = [record for record in store.records.all_named() if record["config"] == image.id]
+    remote = {Reference.parse(r["reference"]).familiar for r in named if "@" in r["reference"]}
+    known = {text.partition("@")[0] for text in remote}
+    for record in named:
+        name = Reference.parse(record["reference"]).familiar_name
+        if record.get("original") and name not in known:
+            remote.add(f"{name}@{record['manifest']}")
+    return sorted(remote)
 
 
 def created(image: Image) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 
-from duckweed.errors import BadImage, Conflict, NoSuchImage, StoreError, UsageError
+from duckweed.errors import BadImage, Conflict, NoSuchImage, NotInRegistry, StoreError, UsageError
 from duckweed.store.blobs import BlobStore
 from duckweed.store.image import HOST_ID, Image, host_image
 from duckweed.store.layers import SINGLE, LayerStore
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from duckweed.oci.reference import Reference
+    from duckweed.registry.pulling import PullWatch
     from duckweed.store.archive import Source
     from duckweed.store.layers import Flavour
     from duckweed.store.layout import Layout
@@ -163,9 +164,12 @@ class ImageStore:
         return found
 
     def _by_digest(self, reference: Reference, asked: str) -> Image | None:
-        """`name@sha256:...`: the digest of the manifest, or of the config, of an image that has a tag of
-        this name.
+        """`name@sha256:...`: what a registry called it; or the digest of the manifest, or of the config, of
+        an image that has a tag of this name.
         """
+        pulled = self._by_tag(f"{reference.name}@{reference.digest}", asked)
+        if pulled is not None:
+            return pulled
         names = (reference.name + ":", f"localhost/{reference.familiar_name}:")
         for record in self.records.all_tags():
             has_digest = reference.digest in (record["manifest"], record["config"])
@@ -253,6 +257,27 @@ class ImageStore:
             asked = one.references[0].familiar if one.references else one.config
             images.append(Image(self, asked, one.config, one.manifest, self.config(one.config)))
         return images
+
+    def pull(
+        self,
+        name: str,
+        *,
+        all_tags: bool = False,
+        platform: str | None = None,
+        tls_verify: bool | None = None,
+        watch: PullWatch | None = None,
+    ) -> Image:
+        """Brings an image from its registry; nothing that is here is fetched again. With `all_tags` every
+        tag of the repository, and the last one is returned.
+
+        Raises NotInRegistry, AccessDenied, RegistryError, BadImage, StoreError, UsageError.
+        """
+        from duckweed.registry.pulling import pull
+
+        pulled = pull(self, name, all_tags=all_tags, platform=platform, tls_verify=tls_verify, watch=watch)
+        if not pulled:
+            raise NotInRegistry(f"{name}: the repository has no tags")
+        return pulled[-1]
 
     def import_(
         self,

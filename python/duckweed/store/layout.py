@@ -63,6 +63,7 @@ class Layout:
         "layers",
         "mountpoints",
         "names",
+        "partial",
         "read_stores",
         "root",
         "tmp",
@@ -80,6 +81,7 @@ class Layout:
         self.names = self.root + "/names"
         self.volumes = self.root + "/volumes"
         self.tmp = self.root + "/tmp"
+        self.partial = self.root + "/partial"
         self.cache = self.root + "/cache"
         # The lowest lowerdir of every overlay: what an image lacks of the usual mount points is there, so
         # that mounting on them copies nothing up. Whatever the image has covers it.

@@ -79,11 +79,14 @@ class Loader:
                 self._records.add(one.manifest, one.config, one.original, one.references, one.chain)
             for one, plan in zip(loaded, plans):
                 self._confirm(archive, plan, one)
-        except BaseException:
-            # Also for Ctrl-C: what nobody refers to would only be found by the next prune.
-            references.collect(self._layout, self._written)
+        except BaseException as error:
+            self._give_up(error)
             raise
         return loaded
+
+    def _give_up(self, error: BaseException) -> None:
+        # Also for Ctrl-C: what nobody refers to would only be found by the next prune.
+        references.collect(self._layout, self._written)
 
     def _confirm(self, archive: Archive, plan: ImagePlan, loaded: Loaded) -> None:
         for _ in range(_ATTEMPTS):
@@ -131,7 +134,7 @@ class Loader:
                 taken = "look up in the lower layers" in error.message or not all(
                     self._layers.exists(each, self._flavour.name) for each in chain[:index]
                 )
-                if retries and taken:
+                if retries and (taken or archive.is_renewed(plan.layers[index])):
                     retries -= 1
                     descriptors.clear()
                     continue
@@ -157,6 +160,7 @@ class Loader:
             archive.keep(self._blobs, layer, layer.blob)
         elif layer.blob is None and not self._blobs.exists(known["blob"]):
             known = self._extract_again(archive.layer(layer), chain, diff_id)
+        archive.taken(layer)
         return Descriptor(known["blob_media_type"], layer.blob or known["blob"], known["blob_size"])
 
     def _extract_again(self, source: LayerBytes, chain: list[str], diff_id: str) -> dict[str, Any]:

@@ -70,6 +70,10 @@ class Records:
 
     def all_tags(self) -> list[dict[str, Any]]:
         """The records of all tags, by reference."""
+        return [record for record in self.all_named() if "@" not in record["reference"]]
+
+    def all_named(self) -> list[dict[str, Any]]:
+        """The records of all tags, and of what registries call images (`name@digest`), by reference."""
         found = []
         for entry in sorted({entry for entries in self._entries() for entry in entries}):
             reference = tag_of(entry) if entry.endswith(".json") else None
@@ -82,6 +86,16 @@ class Records:
     def tags_of(self, image_id: str) -> list[dict[str, Any]]:
         """The tag records of one image."""
         return [record for record in self.all_tags() if record["config"] == image_id]
+
+    def digests_of(self, image_id: str) -> list[dict[str, Any]]:
+        """The records of what registries call one image: `reference` is `name@digest`, and the digest may be
+        that of an index.
+        """
+        return [
+            record
+            for record in self.all_named()
+            if record["config"] == image_id and "@" in record["reference"]
+        ]
 
     def add(
         self, manifest: str, config: str, original: bool, references: list[Reference], chain: list[str]

@@ -120,11 +120,11 @@ def delete(store: ImageStore, image: Image) -> tuple[list[dict[str, str]], int]:
     """
     answer = []
     names = candidates(store, image)
-    for record in store.records.tags_of(image.id):
+    for record in [*store.records.tags_of(image.id), *store.records.digests_of(image.id)]:
         if store.records.remove_tag(record["reference"]):
             answer.append({"Untagged": Reference.parse(record["reference"]).familiar})
     store.records.remove_image(image.id)
-    kept = store.records.tags_of(image.id)
+    kept = [*store.records.tags_of(image.id), *store.records.digests_of(image.id)]
     if kept:
         # Somebody tagged or loaded it in this moment: whoever came second keeps the image.
         store.records.add(kept[0]["manifest"], image.id, bool(kept[0].get("original")), [], image.chain_ids)
@@ -140,7 +140,10 @@ def candidates(store: ImageStore, image: Image) -> list[str]:
     """The names, as `references.collect` takes them, of all that this image is made of."""
     from duckweed.store import scratch
 
-    manifests = {image.manifest, *(record["manifest"] for record in store.records.tags_of(image.id))}
+    manifests = {
+        image.manifest,
+        *(record["manifest"] for record in store.records.all_named() if record["config"] == image.id),
+    }
     own = store.records.image(image.id)
     if own is not None:
         manifests.add(own["manifest"])
