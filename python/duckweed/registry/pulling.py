@@ -10,6 +10,7 @@ from duckweed.registry.resolution import Resolved, resolve
 from duckweed.store.image import Image
 from duckweed.store.incoming import Watch
 from duckweed.store.pulling import Puller
+from duckweed.store.repair import sweep_quick
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ def pull(
     watch = watch or PullWatch()
     wanted = Platform.parse(platform) if platform else Platform.host()
     store.layout.ensure()
+    # What a killed pull left half extracted; its half blobs are taken up.
+    sweep_quick(store.layout, lambda: store.flavour)
     reference = Reference.parse(name, default_tag=None if all_tags else "latest")
     if not all_tags:
         return [_pull_one(store, registries, reference, wanted, watch)]

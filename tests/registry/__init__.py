@@ -1,0 +1,1 @@
+"""Registries on loopback, and what is between them and us."""
