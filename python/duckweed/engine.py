@@ -50,12 +50,17 @@ class Engine:
     """The engine over one store.
 
     `root` is the store's directory (default `$DUCKWEED_ROOT`, then `$XDG_DATA_HOME/duckweed`, then
-    `~/.local/share/duckweed`). Making one is cheap: nothing is read or made before it is needed.
+    `~/.local/share/duckweed`). `scratch` is where running copies of images go (default `$DUCKWEED_SCRATCH`,
+    then the store, if its file system is fit for it). Making one is cheap: nothing is read or made before it
+    is needed.
     """
 
-    def __init__(self, root: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self, root: str | os.PathLike[str] | None = None, scratch: str | os.PathLike[str] | None = None
+    ) -> None:
         self.layout = Layout(None if root is None else os.fspath(root))
         self.root = self.layout.root
+        self.scratch = os.environ.get("DUCKWEED_SCRATCH", "") if scratch is None else os.fspath(scratch)
         self.container_store = ContainerStore(self.layout)
         self._containers: Containers | None = None
         self._images: ImageStore | None = None
@@ -170,6 +175,13 @@ class Engine:
             place = self._places[isolation] = find(self, isolation)
         return place
 
+    def news(self) -> list[str]:
+        """What was found out about this place that has not been said before; said once."""
+        told = [line for place in self._places.values() for line in place.news]
+        for place in self._places.values():
+            place.news.clear()
+        return told
+
     def run_image(self, name: str) -> RunImage:
         """The image to make a container of, remembered while nothing has changed. Raises NoSuchImage,
         BadImage.
@@ -221,4 +233,10 @@ class Engine:
         from duckweed.host import doctor, probe
 
         self.layout.ensure()
-        return doctor.report(probe.facts(self.root, fresh=True))
+        facts = probe.facts(self.root, fresh=True)
+        if self.scratch or not facts.holds_running:
+            from duckweed.host import running_place
+
+            running = running_place.find(self.root, facts, self.scratch)
+            facts.scratch = running.path if running is not None else ""
+        return doctor.report(facts)

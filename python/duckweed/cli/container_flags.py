@@ -51,6 +51,7 @@ CREATE_FLAGS = (
     Flag("read-only", "", BOOL, "Mount the root file system read-only"),
     Flag("restart", "", STRING, "What to do when the container ends (no)"),
     Flag("rm", "", BOOL, "Remove the container and its anonymous volumes when it ends"),
+    Flag("scratch", "", STRING, "Directory for what the container writes (default: the store, if it can)"),
     Flag("security-opt", "", LIST, "Security options (no-new-privileges, seccomp=unconfined, seccomp=FILE)"),
     Flag("shm-size", "", "bytes", "Size of /dev/shm"),
     Flag("stop-signal", "", STRING, "Signal that asks the container to stop"),

@@ -88,6 +88,8 @@ def _create(call: Call) -> Container:
     container = call.engine.containers.create(image, command or None, **options)
     for warning in container.document.get("warnings", ()):
         sys.stderr.write(f"WARNING: {warning}\n")
+    for line in call.engine.news():
+        sys.stderr.write(f"note: {line}\n")
     if cidfile:
         _write_cidfile(cidfile, container)
     return container

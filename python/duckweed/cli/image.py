@@ -36,6 +36,8 @@ def load(call: Call) -> int:
         raise Refused("requested load from stdin, but stdin is empty", "name a file with `-i FILE`")
     for image in call.engine.images.load(source, quiet=call.get("quiet", False)):
         sys.stdout.write("".join(f"{line}\n" for line in _loaded(image)))
+    for line in call.engine.news():
+        sys.stderr.write(f"note: {line}\n")
     return 0
 
 

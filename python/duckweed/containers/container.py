@@ -66,6 +66,11 @@ class Container:
                 raise self._gone()
         return self._document
 
+    @property
+    def written(self) -> str:
+        """The directory that holds what the container writes (`upper`, `work`, `rootfs`)."""
+        return self.document.get("scratch") or self.directory
+
     def _gone(self) -> NoSuchContainer:
         return NoSuchContainer(f"No such container: {self.short_id}")
 
@@ -169,11 +174,20 @@ class Container:
         if not os.path.exists(f"{self.directory}/config.json"):
             raise self._gone()
         self._check_sources()
-        self._check_layers()
+        self._check_trees()
         return True
 
-    def _check_layers(self) -> None:
-        """The layers of a read-only store: its keeper removes them without knowing of this container."""
+    def _check_trees(self) -> None:
+        """What may have gone without us: a scratch directory, and the layers of a read-only store, whose
+        keeper does not know of this container. Layers that are only missing in a scratch directory are made.
+        """
+        if self.written != self.directory and not os.path.isdir(self.written):
+            raise StoreError(
+                f"cannot start container {self.short_id}: its files were in `{self.written}`, which is gone",
+                f"scratch directories are cleaned by others: `duckweed rm {self.short_id}` and run it anew",
+            )
+        if self.engine.layout.trees != self.engine.root:
+            self._make_layers()
         own = self.engine.layout.layers + "/"
         for tree in self.document.get("lower") or ():
             if not tree.startswith(own) and not os.path.isdir(tree):
@@ -190,6 +204,19 @@ class Container:
                     f'invalid mount config for type "{point["Type"]}": '
                     f"bind source path does not exist: {point['Source']}"
                 )
+
+    def _make_layers(self) -> None:
+        from duckweed.errors import DuckweedError
+
+        if all(map(os.path.isdir, self.document.get("lower") or ())):
+            return
+        try:
+            self.engine.place()
+            self.engine.images.ensure_layers(self.engine.images.get(self.document["ImageID"]))
+        except DuckweedError as error:
+            raise StoreError(
+                f"cannot start container {self.short_id}: its layers are gone: {error.message}", error.hint
+            ) from None
 
     def attach_argv(
         self,
@@ -513,7 +540,7 @@ class Container:
 
         is_copy = self.document.get("rootfs") == "copy"
         flavour = lambda: self.engine.place().flavour  # noqa: E731
-        written = tree_bytes(self.directory + ("/rootfs" if is_copy else "/upper"), flavour)
+        written = tree_bytes(self.written + ("/rootfs" if is_copy else "/upper"), flavour)
         below = 0 if is_copy else sum(map(layer_bytes, self.document.get("lower") or ()))
         return {"SizeRw": written, "SizeRootFs": written + below}
 

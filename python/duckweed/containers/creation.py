@@ -20,6 +20,7 @@ from duckweed.containers.quantities import rfc3339
 from duckweed.errors import NameInUse, StoreError, UsageError
 from duckweed.oci.platform import Platform
 from duckweed.store import scratch, within
+from duckweed.store.tree import remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def write_file(path: str, text: str) -> None:
 class Plan:
     """A container on its way into the store: what was decided, before anything is written."""
 
-    __slots__ = ("config", "draft", "engine", "image", "layout", "options", "place", "points")
+    __slots__ = ("config", "draft", "engine", "image", "layout", "options", "place", "points", "running")
 
     def __init__(self, engine: Engine, image: Any, options: Options) -> None:
         self.engine = engine
@@ -58,6 +59,11 @@ class Plan:
         self.config: Mapping[str, Any] = image.run_config
         wanted = wanted_mounts(options.mounts, self.config.get("Volumes") or ())
         self.points = resolve(wanted, engine.volumes) if wanted else []
+        self.running = self.place.running
+        if options.scratch:
+            from duckweed.containers.place import scratch_directory
+
+            self.running = scratch_directory(engine, options.scratch)
         self.draft = engine.container_store.draft()
 
     @property
@@ -71,13 +77,20 @@ class Plan:
         """`host` for the built-in image, else what this place's storage allows."""
         return "host" if self.image.is_host else self.place.rootfs
 
+    @property
+    def written(self) -> str:
+        """The directory of what the container writes, in a scratch directory; "" when it is its own."""
+        running = self.running
+        return f"{running}/containers/{self.draft.id}" if running else ""
+
     def auto_remove(self) -> dict[str, list[str]] | None:
         """What the supervisor removes after the end: the directory, anonymous volumes, the name."""
         if not self.options.rm:
             return None
         volumes = [os.path.dirname(point["Source"]) for point in self.points if point.get("Anonymous")]
         names = [self.layout.name(self.options.name)] if self.options.name else []
-        return {"paths": [self.draft.final_path, *volumes], "names": names}
+        scratch_paths = [self.written] if self.written else []
+        return {"paths": [self.draft.final_path, *scratch_paths, *volumes], "names": names}
 
     def spec_text(self, ephemeral: bool) -> str:
         """config.json."""
@@ -90,7 +103,9 @@ class Plan:
                 directory=directory,
                 hostname=self.hostname,
                 rootfs=spec.rootfs_of(
-                    self.rootfs_kind(), directory, [*self.image.lower, self.layout.mountpoints]
+                    self.rootfs_kind(),
+                    self.written or directory,
+                    [*self.image.lower, self.layout.mountpoints],
                 ),
                 uid_map=self.place.uid_map,
                 gid_map=self.place.gid_map,
@@ -122,6 +137,7 @@ class Plan:
             "layers": self.image.layers,
             "lower": self.image.lower,
             "rootfs": self.rootfs_kind(),
+            "scratch": self.written,
             "idmap": self.place.idmap,
             "isolation": "userns",
             "stop_signal": spec.stop_signal(options, self.config),
@@ -133,10 +149,11 @@ class Plan:
     def write(self, ephemeral: bool) -> None:
         """Fills the draft: everything but container.json."""
         path = self.draft.path
-        for name in ("upper", "work"):
-            os.mkdir(f"{path}/{name}", 0o755)
-        if self.rootfs_kind() == "copy":
-            os.mkdir(f"{path}/rootfs", 0o755)
+        written = self.written or path
+        if self.written:
+            os.makedirs(written, 0o700, exist_ok=True)
+        for name in ("upper", "work", *(("rootfs",) if self.rootfs_kind() == "copy" else ())):
+            os.mkdir(f"{written}/{name}", 0o755)
         if not ephemeral:
             for name, text in self.texts().items():
                 write_file(f"{path}/{name}", text)
@@ -158,6 +175,8 @@ class Plan:
     def give_up(self) -> None:
         """Removes what was made for a container that will not be."""
         self.engine.container_store.abandon(self.draft)
+        if self.written:
+            remove_tree(self.written)
         self.engine.discard_volumes(self.points)
 
 

@@ -33,6 +33,7 @@ def info(engine: Engine) -> dict[str, Any]:
             ["Id map", place.idmap],
             ["Layers", place.flavour.name],
             *(["Read-only store", root] for root in engine.layout.read_stores),
+            *([["Scratch", place.running]] if place.running else []),
         ],
         "Plugins": {"Volume": ["local"], "Network": ["none", "host"], "Log": ["json-file", "none"]},
         "LoggingDriver": "json-file",
@@ -55,6 +56,7 @@ def info(engine: Engine) -> dict[str, Any]:
         "IdMap": place.idmap,
         "Rootfs": place.rootfs,
         "ReadStores": list(engine.layout.read_stores),
+        "Scratch": place.running,
         "Notes": place.notes,
         "Warnings": place.notes,
     }

@@ -153,6 +153,7 @@ def inspect(document: Mapping[str, Any], directory: str, state: State) -> dict[s
     host_config = document.get("HostConfig") or {}
     network = host_config.get("NetworkMode") or "none"
     lower = document.get("lower") or []
+    written = document.get("scratch") or directory
     return {
         "Id": document["Id"],
         "Created": document["Created"],
@@ -177,9 +178,9 @@ def inspect(document: Mapping[str, Any], directory: str, state: State) -> dict[s
             "Name": document["rootfs"],
             "Data": {
                 "LowerDir": ":".join(lower),
-                "MergedDir": f"{directory}/rootfs",
-                "UpperDir": f"{directory}/upper",
-                "WorkDir": f"{directory}/work",
+                "MergedDir": f"{written}/rootfs",
+                "UpperDir": f"{written}/upper",
+                "WorkDir": f"{written}/work",
             },
         },
         "Mounts": [shown(point) for point in points],
@@ -189,6 +190,7 @@ def inspect(document: Mapping[str, Any], directory: str, state: State) -> dict[s
             "Isolation": document.get("isolation", "userns"),
             "IdMap": document.get("idmap", ""),
             "Rootfs": document["rootfs"],
+            "Scratch": document.get("scratch") or "",
             "SupervisorPid": state.supervisor_pid if state.running else 0,
             "Notes": document.get("notes") or [],
         },

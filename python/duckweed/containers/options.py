@@ -71,6 +71,7 @@ class Options:
     pull = "missing"
     platform = ""
     isolation = "auto"
+    scratch = ""
     restart = "no"
     log_driver = "json-file"
     log_opt: Mapping[str, str] = {}
@@ -440,6 +441,7 @@ _READERS: dict[str, Callable[[Options, str, Any], None]] = {
     "pull": _choice("missing", "always", "never"),
     "platform": _text,
     "isolation": _isolation,
+    "scratch": _text,
     "restart": _restart,
     "log_driver": _choice("json-file", "none"),
     "log_opt": _log_opt,

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 class Place:
     """`uid_map`, `gid_map` in config.json's form; `idmap` "full" or "single"; `rootfs` "overlay" or "copy";
-    `namespaces` that can be had; `flavour` of the layers; `notes`, what is poorer and why.
+    `namespaces` that can be had; `flavour` of the layers; `running`, the scratch directory for what
+    containers write, or "" for the store; `notes`, what is poorer and why, and `news`, what of that is said
+    for the first time.
     """
 
     __slots__ = (
@@ -27,8 +29,10 @@ class Place:
         "idmap",
         "isolation",
         "namespaces",
+        "news",
         "notes",
         "rootfs",
+        "running",
         "uid_map",
     )
 
@@ -38,6 +42,8 @@ class Place:
         self.rootfs = choice.rootfs
         self.namespaces = choice.namespaces
         self.notes = list(choice.notes)
+        self.news: list[str] = []
+        self.running = choice.running.path if choice.running is not None else ""
         self.uid_map = [mapping(line) for line in choice.uid_map]
         self.gid_map = [mapping(line) for line in choice.gid_map]
         self._maps = (map_text(choice.uid_map), map_text(choice.gid_map))
@@ -62,5 +68,23 @@ def find(engine: Engine, isolation: str) -> Place:
     """What `host.choose` says of this place. Raises Unsupported when it allows no container."""
     from duckweed.host import choose, probe
 
-    engine.layout.ensure()
-    return Place(choose.decide(probe.facts(engine.root), isolation))
+    layout = engine.layout
+    layout.ensure()
+    facts = probe.facts(engine.root)
+    running = None
+    if engine.scratch or not facts.holds_running:
+        from duckweed.host import running_place
+
+        running = running_place.find(engine.root, facts, engine.scratch)
+    place = Place(choose.decide(facts, isolation, running=running))
+    if layout.keep_trees_in(running.path if running and running.is_for_layers else layout.root) and running:
+        place.news.append(running.note)
+    return place
+
+
+def scratch_directory(engine: Engine, asked: str) -> str:
+    """Our directory in the scratch directory that one container asked for. Raises Unsupported."""
+    from duckweed.host import probe, running_place
+
+    running = running_place.find(engine.root, probe.facts(engine.root), asked)
+    return running.path if running is not None else ""

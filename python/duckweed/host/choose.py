@@ -11,6 +11,7 @@ from duckweed.errors import Unsupported, UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from duckweed.host.facts import Facts
+    from duckweed.host.running_place import RunningPlace
 
 # The namespaces of a container in config.json's words, and the facts that say whether they can be had.
 _NAMESPACES = (
@@ -28,10 +29,21 @@ _REQUIRED = ("userns", "uid_map", "mntns", "mount")
 class Choice:
     """`isolation`: "userns". `uid_map`, `gid_map`: lines `(container, host, size)`. `flavour`: of the layers
     (contracts §1). `rootfs`: "overlay" or "copy". `namespaces`: those of config.json that can be had, `netns`
-    and `pidns` for short. `notes`: what is poorer here, one line each, without the `note: ` before it.
+    and `pidns` for short. `running`: the scratch directory, when the store is not to be run from. `notes`:
+    what is poorer here, one line each, without the `note: ` before it.
     """
 
-    __slots__ = ("flavour", "gid_map", "idmap", "isolation", "namespaces", "notes", "rootfs", "uid_map")
+    __slots__ = (
+        "flavour",
+        "gid_map",
+        "idmap",
+        "isolation",
+        "namespaces",
+        "notes",
+        "rootfs",
+        "running",
+        "uid_map",
+    )
 
     def __init__(self, isolation: str) -> None:
         self.isolation = isolation
@@ -42,6 +54,7 @@ class Choice:
         self.rootfs = "overlay"
         self.namespaces: tuple[str, ...] = ()
         self.notes: list[str] = []
+        self.running: RunningPlace | None = None
 
     @property
     def netns(self) -> bool:
@@ -54,8 +67,15 @@ class Choice:
         return "pid" in self.namespaces
 
 
-def decide(facts: Facts, isolation: str = "auto", *, idmap: str = "auto", rootfs: str = "auto") -> Choice:
-    """What containers get here.
+def decide(
+    facts: Facts,
+    isolation: str = "auto",
+    *,
+    idmap: str = "auto",
+    rootfs: str = "auto",
+    running: RunningPlace | None = None,
+) -> Choice:
+    """What containers get here, running in the store or in the scratch directory `running`.
 
     `isolation` is auto, userns or trap; `idmap` auto, full or single; `rootfs` auto, overlay or copy. Raises
     Unsupported for what cannot be had, UsageError for other words.
@@ -72,8 +92,11 @@ def decide(facts: Facts, isolation: str = "auto", *, idmap: str = "auto", rootfs
             raise _no_userns(facts, name)
     choice = Choice("userns")
     _choose_ids(choice, facts, idmap)
-    _choose_rootfs(choice, facts, rootfs)
+    _choose_rootfs(choice, running.facts if running is not None else facts, rootfs)
     _choose_namespaces(choice, facts)
+    if running is not None:
+        choice.running = running
+        choice.notes.append(running.note)
     return choice
 
 

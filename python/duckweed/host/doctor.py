@@ -70,6 +70,7 @@ def report(facts: Facts) -> dict[str, Any]:
         "process": facts.process,
         "limits": facts.limits,
         "filesystem": facts.filesystem,
+        "scratch": facts.scratch,
         "subids": facts.document["subids"],
         "pretended": list(facts.pretended),
     }
@@ -84,6 +85,8 @@ def render(report: dict[str, Any]) -> str:
     if place:
         free = place["free_bytes"] / 2**30
         lines.append(f"  {'store':<24} {place['type']}, {free:.1f} GiB free")
+    if report["scratch"]:
+        lines.append(f"  {'running copies':<24} {report['scratch']}")
     if report["pretended"]:
         lines.append(f"  {'pretended':<24} {', '.join(report['pretended'])} (DUCKWEED_PRETEND)")
     for finding in report["findings"]:

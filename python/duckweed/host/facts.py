@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 PRETENDED = "pretended"
+NETWORK_FILE_SYSTEMS = frozenset(
+    ["nfs", "lustre", "gpfs", "fuse", "ceph", "cifs", "smb2", "9p", "fhgfs", "orangefs", "afs"]
+)
+_FOR_RUNNING = ("store_exec", "store_xattr", "store_whiteout", "store_hardlink")
 
 _IN_USERNS = (
     "userns uid_map mntns pidns netns ipcns utsns cgroupns mount proc overlay overlay_lowerdir_add"
@@ -36,6 +40,10 @@ PRETEND = {
     "no-pidns": ("pidns proc", ENOSPC),
     "no-landlock": ("landlock", ENOSYS),
     "no-xattr": ("store_xattr", EOPNOTSUPP),
+    "no-whiteout": ("store_whiteout", EPERM),
+    "no-hardlink": ("store_hardlink", EPERM),
+    "noexec-store": ("store_exec", EACCES),
+    "nfs-store": ("", 0),
     "no-cgroup": ("cgroup", EACCES),
 }
 
@@ -43,14 +51,16 @@ PRETEND = {
 class Facts:
     """What `duckweed-runtime probe` said, with the subordinate ids found beside it.
 
-    `document` is the JSON object; `pretended` the words of `DUCKWEED_PRETEND` already applied to it.
+    `document` is the JSON object; `pretended` the words of `DUCKWEED_PRETEND` already applied to it;
+    `scratch` the directory where images are run instead of the store, or "".
     """
 
-    __slots__ = ("document", "pretended")
+    __slots__ = ("document", "pretended", "scratch")
 
     def __init__(self, document: dict[str, Any], pretended: tuple[str, ...] = ()) -> None:
         self.document = document
         self.pretended = pretended
+        self.scratch = ""
 
     def ok(self, name: str) -> bool:
         """Whether the thing works here; False when the probe could not even try it."""
@@ -93,13 +103,20 @@ class Facts:
         """Soft and hard resource limits."""
         return self.document.get("limits") or {}
 
+    @property
+    def holds_running(self) -> bool:
+        """Whether images can be run from this file system as they are."""
+        return all(map(self.ok, _FOR_RUNNING)) and self.filesystem.get("type") not in NETWORK_FILE_SYSTEMS
+
     def ids(self, kind: str) -> list[list[int]]:
         """The usable subordinate ranges `[start, count]`; `kind` is "uid" or "gid"."""
         return list(self.document["subids"][kind])
 
 
-def pretend(facts: Facts, environ: Mapping[str, str]) -> Facts:
-    """The facts as `DUCKWEED_PRETEND` wants them. Raises UsageError for a word it does not know."""
+def pretend(facts: Facts, environ: Mapping[str, str], is_store: bool = True) -> Facts:
+    """The facts as `DUCKWEED_PRETEND` wants them; words about the store are not heeded elsewhere. Raises
+    UsageError for a word it does not know.
+    """
     text = environ.get("DUCKWEED_PRETEND", "")
     words = tuple(word for word in text.replace(" ", ",").split(",") if word)
     if not words:
@@ -112,8 +129,12 @@ def pretend(facts: Facts, environ: Mapping[str, str]) -> Facts:
             raise UsageError(f"`DUCKWEED_PRETEND` has an unknown word: `{word}`", f"it knows {known}")
         names, errno = PRETEND[word]
         for name in names.split():
+            if name.startswith("store_") and not is_store:
+                continue
             answers[name] = {"ok": False, "errno": errno, "errno_name": errorcode[errno], "detail": PRETENDED}
     if "no-subid" in words:
         document["subids"] = {"uid": [], "gid": [], "short": 0, "source": PRETENDED}
+    if "nfs-store" in words and is_store:
+        document["filesystem"] = {**(document.get("filesystem") or {}), "type": "nfs"}
     document["pretended"] = list(words)
     return Facts(document, words)

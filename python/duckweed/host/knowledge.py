@@ -7,6 +7,7 @@ has those of namespaces and ids; here are storage, limits, devices, network and 
 
 from __future__ import annotations
 
+from duckweed.host.facts import NETWORK_FILE_SYSTEMS
 from duckweed.host.finding import CANNOT, DEGRADED, INFORMATION, Finding, after_space
 from duckweed.host.refusals import limited_namespaces, masked_proc, subordinate_ids, userns_finding
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
     from duckweed.host.facts import Facts
 
-_NETWORK_FILE_SYSTEMS = frozenset(
-    ["nfs", "lustre", "gpfs", "fuse", "ceph", "cifs", "smb2", "9p", "fhgfs", "orangefs", "afs"]
-)
 _LOW_SPACE_BYTES = 1 << 30
 _LOW_FILES = 20_000
 _USUAL_NOFILE = 65_536
@@ -42,14 +40,10 @@ def _overlay(facts: Facts) -> Finding | None:
 
 def _file_system(facts: Facts) -> Finding | None:
     kind = facts.filesystem.get("type")
-    if kind not in _NETWORK_FILE_SYSTEMS:
+    if kind not in NETWORK_FILE_SYSTEMS:
         return None
     means = "many small files are slow there, and overlay and locks may not work"
-    instead = (
-        "the store stays where it is"
-        if facts.ok("overlay")
-        else "the store stays where it is; containers are copies"
-    )
+    instead = _elsewhere(facts) or "the store stays where it is; no better place for running copies was found"
     return Finding(
         "OVL-FS",
         INFORMATION,
@@ -59,11 +53,18 @@ def _file_system(facts: Facts) -> Finding | None:
     )
 
 
+def _elsewhere(facts: Facts) -> str:
+    """What is done about a store that images are not run from; "" when there is no scratch directory."""
+    if not facts.scratch:
+        return ""
+    return f"images stay in the store, running copies are in `{facts.scratch}` (`DUCKWEED_SCRATCH` chooses)"
+
+
 def _xattrs(facts: Facts) -> Finding | None:
     if facts.ok("store_xattr") or not facts.ok("store_write"):
         return None
-    means = "attributes of files cannot be kept on the files themselves"
-    instead = "they are kept in the image's index; opaque directories are spelled out as whiteouts"
+    means = "overlay keeps its marks in them, and cannot do without beneath a container"
+    instead = _elsewhere(facts) or "containers are copies, and attributes are kept in the image's index"
     return Finding(
         "XATTR",
         DEGRADED,
@@ -73,16 +74,28 @@ def _xattrs(facts: Facts) -> Finding | None:
     )
 
 
+def _hard_links(facts: Facts) -> Finding | None:
+    if facts.ok("store_hardlink") or not facts.ok("store_write"):
+        return None
+    return Finding(
+        "HARDLINK",
+        DEGRADED,
+        f"no hard links in the store{after_space(facts.why('store_hardlink'))}",
+        "an image whose files have several names cannot be laid out there as it is",
+        _elsewhere(facts) or "such a file becomes several copies",
+    )
+
+
 def _noexec(facts: Facts) -> Finding | None:
     if facts.ok("store_exec") or not facts.ok("store_write"):
         return None
     means = "the store's file system is mounted noexec, so programs of an image cannot start from it"
     return Finding(
         "STORE-NOEXEC",
-        CANNOT,
+        DEGRADED if facts.scratch else CANNOT,
         f"store: a program could not be started{after_space(facts.why('store_exec'))}",
         means,
-        "nothing; set `DUCKWEED_ROOT` to a directory on a file system without noexec",
+        _elsewhere(facts) or "nothing; set `DUCKWEED_SCRATCH` to a directory on a file system without noexec",
     )
 
 
@@ -101,7 +114,7 @@ def _unwritable(facts: Facts) -> Finding | None:
 
 def _space_left(facts: Facts) -> Finding | None:
     place = facts.filesystem
-    if not place:
+    if not place or not place["total_bytes"]:  # ramfs counts nothing and takes all
         return None
     free, files = place["free_bytes"], place["free_inodes"]
     # Some file systems (btrfs) count no inodes at all: total 0.
@@ -229,7 +242,7 @@ def _whiteouts(facts: Facts) -> Finding | None:
         DEGRADED,
         found,
         "overlay's mark for a deleted file cannot be written",
-        "deletions are kept in the layer's index, and containers are copies where a layer has any",
+        _elsewhere(facts) or "deletions are kept in the layer's index, and containers are copies",
     )
 
 
@@ -326,6 +339,7 @@ TESTS: tuple[Callable[[Facts], Finding | None], ...] = (
     _overlay,
     _whiteouts,
     _xattrs,
+    _hard_links,
     _space_left,
     _file_system,
     subordinate_ids,

@@ -47,8 +47,10 @@ def facts(
     *,
     fresh: bool = False,
     environ: Mapping[str, str] = os.environ,
+    is_store: bool = True,
 ) -> Facts:
-    """What this place allows to containers whose store is `root`.
+    """What this place allows to containers whose store is `root`; without `is_store`, whose scratch directory
+    it is.
 
     `fresh` probes whatever the cache says (the doctor does: the patient may have just been treated). Raises
     StoreError when the helper cannot be run, UsageError for a bad `DUCKWEED_PRETEND`.
@@ -61,7 +63,7 @@ def facts(
         document = _probe(root, runtime)
         document["key"] = key
         _write(path, document)
-    return pretend(Facts(document), environ)
+    return pretend(Facts(document), environ, is_store)
 
 
 def _key(root: str, runtime: str) -> str:

@@ -258,6 +258,8 @@ class ContainerStore:
         record = scratch.read_json(self._layout.container(container_id) + "/container.json") or {}
         if not discard_tree(self._layout, self._layout.container(container_id), flavour):
             raise NoSuchContainer(f"No such container: {container_id}")
+        if record.get("scratch"):
+            remove_tree(str(record["scratch"]), flavour)
         name = str(record.get("Name", "")).lstrip("/")
         if name and self.holder(name) == container_id:
             self._release(name, container_id)

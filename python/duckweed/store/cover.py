@@ -52,7 +52,7 @@ def make(layout: Layout, name: str, directories: Sequence[str], flavour: Flavour
     root = _Node(b"", layer_index.record(0o755, 0, "dir"), True)
     for directory in reversed(directories):
         _Layer(directory).lay_over(root)
-    work = scratch.new_directory(layout, "layer")
+    work = scratch.new_directory(layout, "layer", layout.tree_tmp)
     try:
         size = _write(root, work + "/layer")
         record = {

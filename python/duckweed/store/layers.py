@@ -135,7 +135,8 @@ class LayerStore:
     ) -> tuple[dict[str, Any], bool]:
         layout = self._layout
         parents = [layout.layer(parent, flavour.name) + "/fs" for parent in reversed(below)]
-        work = scratch.new_directory(layout, "layer")
+        work = scratch.new_directory(layout, "layer", layout.tree_tmp)
+        blob = scratch.new_path(layout, "blob")
         try:
             report = _core.extract_layer(
                 source.source,
@@ -145,7 +146,7 @@ class LayerStore:
                 length=source.length,
                 expected_diff_id=diff_id,
                 expected_blob=source.blob,
-                blob_out=None if source.is_kept else work + "/blob",
+                blob_out=None if source.is_kept else blob,
             )
             record: dict[str, Any] = {
                 "chain_id": chain_id or report.diff_id,
@@ -168,9 +169,10 @@ class LayerStore:
 
                 open_layer(work + "/layer")
             if not source.is_kept:
-                self._blobs.adopt(work + "/blob", report.blob_digest)
+                self._blobs.adopt(blob, report.blob_digest)
             return self._publish(work + "/layer", record["chain_id"], flavour, record)
         finally:
+            scratch.discard_file(blob)
             remove_tree(work, flavour)
 
     def _publish(

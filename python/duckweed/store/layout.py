@@ -28,6 +28,12 @@ _DIRECTORIES = (
     "mountpoints/proc",
     "mountpoints/sys",
 )
+_TREE_DIRECTORIES = (
+    "layers",
+    "tmp",
+    "containers",
+    *(name for name in _DIRECTORIES if name.startswith("mountpoints")),
+)
 _MOUNTED_FILES = ("etc/hostname", "etc/hosts", "etc/resolv.conf")
 
 
@@ -61,12 +67,15 @@ class Layout:
         "containers",
         "images",
         "layers",
+        "link",
         "mountpoints",
         "names",
         "partial",
         "read_stores",
         "root",
         "tmp",
+        "tree_tmp",
+        "trees",
         "volumes",
     )
 
@@ -76,16 +85,48 @@ class Layout:
         self.read_stores = tuple(other for other in others if other != self.root)
         self.blobs = self.root + "/blobs/sha256"
         self.images = self.root + "/images"
-        self.layers = self.root + "/layers"
         self.containers = self.root + "/containers"
         self.names = self.root + "/names"
         self.volumes = self.root + "/volumes"
         self.tmp = self.root + "/tmp"
         self.partial = self.root + "/partial"
         self.cache = self.root + "/cache"
+        # Says where this machine keeps layers, when not here; another machine may share the store.
+        self.link = f"{self.cache}/trees.{os.uname().nodename}"
+        try:
+            self._place_trees(os.readlink(self.link))
+        except OSError:
+            self._place_trees(self.root)
+
+    def _place_trees(self, directory: str) -> None:
+        self.trees = directory
+        self.layers = directory + "/layers"
+        self.tree_tmp = directory + "/tmp"
         # The lowest lowerdir of every overlay: what an image lacks of the usual mount points is there, so
         # that mounting on them copies nothing up. Whatever the image has covers it.
-        self.mountpoints = self.root + "/mountpoints"
+        self.mountpoints = directory + "/mountpoints"
+
+    def keep_trees_in(self, directory: str) -> bool:
+        """Keeps layers in a scratch directory from now on, or (the root) in the store again; true when that
+        is new. Raises StoreError.
+        """
+        try:
+            if directory != self.root:
+                _make_directories(directory, _TREE_DIRECTORIES)
+            if directory == self.trees:
+                return False
+            if directory == self.root:
+                os.unlink(self.link)
+            else:
+                from duckweed.store import scratch
+
+                half = scratch.new_path(self, "link")
+                os.symlink(directory, half)
+                os.rename(half, self.link)
+        except OSError as error:
+            raise cannot("make the scratch directory", directory, error) from None
+        self._place_trees(directory)
+        return True
 
     def alone(self) -> Layout:
         """The same store without the read-only ones."""
@@ -116,14 +157,7 @@ class Layout:
             os.makedirs(self.root, mode=0o700, exist_ok=True)
             # A layer may hold setuid files, which nobody else must reach.
             os.chmod(self.root, 0o700)
-            for name in _DIRECTORIES:
-                mode = 0o755 if name.startswith("mountpoints") else 0o700
-                os.makedirs(f"{self.root}/{name}", exist_ok=True)
-                os.chmod(f"{self.root}/{name}", mode)
-            for name in _MOUNTED_FILES:
-                os.close(
-                    os.open(f"{self.mountpoints}/{name}", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644)
-                )
+            _make_directories(self.root, _DIRECTORIES)
             half = f"{self.tmp}/version.{os.getpid()}"
             with open(half, "w") as file:
                 file.write(VERSION)
@@ -176,6 +210,14 @@ class Layout:
             if facts is not None and facts.st_uid == os.geteuid() and facts.st_mode & 0o077 == 0:
                 return runtime + "/duckweed"
         return self.root + "/run"
+
+
+def _make_directories(top: str, names: Sequence[str]) -> None:
+    for name in names:
+        os.makedirs(f"{top}/{name}", exist_ok=True)
+        os.chmod(f"{top}/{name}", 0o755 if name.startswith("mountpoints") else 0o700)
+    for name in _MOUNTED_FILES:
+        os.close(os.open(f"{top}/mountpoints/{name}", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
 
 
 def quote(reference: str) -> str:

@@ -96,7 +96,20 @@ def collect(layout: Layout, names: Iterable[str]) -> tuple[list[str], int]:
     doomed = [name for name in names if not live.needs(name)]
     if not doomed:
         return [], 0
-    gone = scratch.new_directory(layout, "gone")
+    removed, reclaimed = [], 0
+    # Layers may be on another file system than blobs, and a rename ends there. Layers last: what needs one
+    # is read in blobs.
+    for kind in (False, True):
+        mine = [name for name in doomed if ("." in name) == kind]
+        if mine:
+            names_gone, bytes_gone = _collect_one_kind(layout, mine, layout.tree_tmp if kind else layout.tmp)
+            removed += names_gone
+            reclaimed += bytes_gone
+    return removed, reclaimed
+
+
+def _collect_one_kind(layout: Layout, doomed: list[str], top: str) -> tuple[list[str], int]:
+    gone = scratch.new_directory(layout, "gone", top)
     for name in doomed:
         try:
             os.rename(final(layout, name), f"{gone}/{name}")

@@ -30,27 +30,28 @@ def sweep_quick(layout: Layout, flavour: Callable[[], Flavour | None] = lambda: 
     `flavour` finds out whose ids may own files in what is removed; it is asked only when plain removal was
     not enough.
     """
-    try:
-        entries = scratch.list_directory(layout.tmp)
-    except DuckweedError:
-        return 0
     swept = 0
-    for entry in entries:
-        if scratch.is_stale(entry):
-            swept += 1
-            try:
-                _sweep_entry(layout, entry, flavour)
-            except DuckweedError:
-                continue  # the next command tries again
+    for top in {layout.tmp, layout.tree_tmp}:
+        try:
+            entries = scratch.list_directory(top)
+        except DuckweedError:
+            continue
+        for entry in entries:
+            if scratch.is_stale(entry):
+                swept += 1
+                try:
+                    _sweep_entry(layout, top, entry, flavour)
+                except DuckweedError:
+                    continue  # the next command tries again
     return swept
 
 
-def _sweep_entry(layout: Layout, entry: str, flavour: Callable[[], Flavour | None]) -> None:
-    path = f"{layout.tmp}/{entry}"
+def _sweep_entry(layout: Layout, top: str, entry: str, flavour: Callable[[], Flavour | None]) -> None:
+    path = f"{top}/{entry}"
     what = entry.split("-")[1] if entry.count("-") >= 2 else ""
     if what in ("gone", "goneVolume"):
         # Taken by a living process first, lest two of us finish the same removal at once.
-        mine = scratch.new_path(layout, what)
+        mine = scratch.new_path(layout, what, top)
         try:
             os.rename(path, mine)
         except OSError:

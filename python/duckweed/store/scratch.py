@@ -52,19 +52,24 @@ def is_stale(entry: str) -> bool:
     return _core.process_start(int(parts[1])) != int(parts[2])
 
 
-def new_path(layout: Layout, what: str) -> str:
-    """A fresh path in tmp/; nothing is there yet. `what` has no dash."""
-    return f"{layout.tmp}/{owner()}-{what}-{os.urandom(8).hex()}"
+def new_path(layout: Layout, what: str, top: str = "") -> str:
+    """A fresh path in tmp/ (or in `top`); nothing is there yet. `what` has no dash."""
+    return f"{top or layout.tmp}/{owner()}-{what}-{os.urandom(8).hex()}"
 
 
-def new_directory(layout: Layout, what: str) -> str:
-    """A fresh empty directory in tmp/. Raises StoreError."""
-    path = new_path(layout, what)
+def new_directory(layout: Layout, what: str, top: str = "") -> str:
+    """A fresh empty directory in tmp/ (or in `top`). Raises StoreError."""
+    path = new_path(layout, what, top)
     try:
         os.mkdir(path, 0o700)
     except OSError as error:
-        raise cannot("write in", layout.tmp, error) from None
+        raise cannot("write in", top or layout.tmp, error) from None
     return path
+
+
+def beside(layout: Layout, path: str) -> str:
+    """The tmp/ from which a rename reaches `path`: the store's, or that of the scratch directory."""
+    return layout.tree_tmp if path.startswith(layout.trees + "/") else layout.tmp
 
 
 def write_file(layout: Layout, path: str, content: bytes, *, durable: bool = False) -> None:
@@ -72,7 +77,7 @@ def write_file(layout: Layout, path: str, content: bytes, *, durable: bool = Fal
 
     Raises StoreError.
     """
-    half = new_path(layout, "file")
+    half = new_path(layout, "file", beside(layout, path))
     try:
         fd = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:

@@ -47,7 +47,7 @@ def remove_tree(path: str, flavour: Flavour | None = None) -> bool:
 
 def discard_tree(layout: Layout, path: str, flavour: Flavour | None = None) -> bool:
     """Takes a tree away from its final path, in one rename, then removes it. False when it was not there."""
-    gone = scratch.new_path(layout, "remove")
+    gone = scratch.new_path(layout, "remove", scratch.beside(layout, path))
     try:
         os.rename(path, gone)
     except OSError:
