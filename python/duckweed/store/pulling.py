@@ -28,7 +28,8 @@ class Puller(Loader):
     """Takes images in from registries."""
 
     def __init__(self, store: ImageStore) -> None:
-        super().__init__(store.layout, store.blobs, store.layers, store.records, store.flavour)
+        own = store.own
+        super().__init__(own.layout, own.blobs, own.layers, own.records, store.flavour)
 
     def pull(
         self,
