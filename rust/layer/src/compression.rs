@@ -2,17 +2,16 @@
 //! decoder for it.
 //!
 //! Media types are not asked: registries and `docker save` mislabel layers
-//! often enough that every engine looks at the magic. gzip may be several
-//! members one after another (RFC 1952 §2.2, pigz and `cat a.gz b.gz` make
-//! them); zstd may be several frames, some of them skippable (RFC 8878 §3.1).
+//! often enough that every engine looks at the magic. gzip may be several members
+//! one after another (see `deflate`); zstd may be several frames, some of them skippable (RFC 8878 §3.1).
 //! bzip2 and xz are recognised only to name them in the error: no builder
 //! writes them today, and they would bring C code with a bad history.
 
 use std::io::{self, BufRead, Read, Write};
 use std::os::fd::AsFd;
 
-use flate2::bufread::GzDecoder;
-
+use crate::chunk::CHUNK_SIZE;
+use crate::deflate::{GzipMembers, HISTORY, SLACK};
 use crate::section::FileSection;
 
 /// How a stream is packed.
@@ -73,81 +72,54 @@ pub fn detect(start: &[u8]) -> Result<Compression, Unsupported> {
 pub enum Decoder<R: BufRead> {
     /// Passed through.
     None(R),
-    /// Being inflated.
-    Gzip(Box<GzipMembers<R>>),
+    /// Being inflated; the last bytes that came out, for matches to reach back to.
+    Gzip(Box<GzipMembers<R>>, Vec<u8>),
     /// Being decoded by libzstd.
     Zstd(Box<zstd::stream::read::Decoder<'static, R>>),
 }
+
+/// The least buffer that [`Decoder::fill`] takes.
+pub const BUFFER_SIZE: usize = HISTORY + CHUNK_SIZE + SLACK;
 
 impl<R: BufRead> Decoder<R> {
     /// A decoder for `source`, which stands at its first byte.
     pub fn new(compression: Compression, source: R) -> io::Result<Decoder<R>> {
         Ok(match compression {
             Compression::None => Decoder::None(source),
-            Compression::Gzip => Decoder::Gzip(Box::new(GzipMembers { state: Some(GzDecoder::new(source)) })),
+            Compression::Gzip => Decoder::Gzip(Box::new(GzipMembers::new(source)), vec![0; HISTORY]),
             Compression::Zstd => Decoder::Zstd(Box::new(zstd::stream::read::Decoder::with_buffer(source)?)),
         })
     }
-}
 
-impl<R: BufRead> Read for Decoder<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    /// Decodes the next bytes into `buffer` from [`HISTORY`] on, about [`CHUNK_SIZE`] of them or
+    /// all there are, and returns where they end. [`HISTORY`] itself means that all is over.
+    pub fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let room = &mut buffer[HISTORY..HISTORY + CHUNK_SIZE];
         match self {
-            Decoder::None(source) => source.read(buffer),
-            Decoder::Gzip(members) => members.read(buffer),
-            Decoder::Zstd(decoder) => decoder.read(buffer),
-        }
-    }
-}
-
-/// Gzip members one after another. After the last one only zeros may follow
-/// (padding by tapes and block devices, which gzip(1) ignores too); anything
-/// else is an error rather than silently not part of the layer.
-pub struct GzipMembers<R> {
-    /// `None` after the end.
-    state: Option<GzDecoder<R>>,
-}
-
-impl<R: BufRead> Read for GzipMembers<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while let Some(decoder) = &mut self.state {
-            let n = decoder.read(buffer)?;
-            if n > 0 || buffer.is_empty() {
-                return Ok(n);
+            Decoder::None(source) => Ok(HISTORY + read_full(source, room)?),
+            Decoder::Zstd(decoder) => Ok(HISTORY + read_full(decoder, room)?),
+            Decoder::Gzip(members, window) => {
+                buffer[..HISTORY].copy_from_slice(window);
+                let end = members.inflate(buffer, HISTORY)?;
+                window.copy_from_slice(&buffer[end - HISTORY..end]);
+                Ok(end)
             }
-            self.next_member()?;
-        }
-        Ok(0)
-    }
-}
-
-impl<R: BufRead> GzipMembers<R> {
-    fn next_member(&mut self) -> io::Result<()> {
-        let Some(decoder) = self.state.take() else { return Ok(()) };
-        let mut source = decoder.into_inner();
-        match source.fill_buf()?.first() {
-            None => Ok(()),
-            Some(0x1f) => {
-                self.state = Some(GzDecoder::new(source));
-                Ok(())
-            }
-            Some(_) => skip_zeros(&mut source),
         }
     }
 }
 
-fn skip_zeros(source: &mut impl BufRead) -> io::Result<()> {
-    loop {
-        let bytes = source.fill_buf()?;
-        let n = bytes.len();
-        if n == 0 {
-            return Ok(());
+/// Fills as much of `buffer` as there is.
+fn read_full(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match source.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
-        if bytes.iter().any(|&byte| byte != 0) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "data after the end of the gzip stream"));
-        }
-        source.consume(n);
     }
+    Ok(filled)
 }
 
 /// Unpacks the whole of `input` into `output` and says what it was packed
@@ -159,11 +131,11 @@ pub fn decompress(input: impl AsFd, output: impl AsFd) -> Result<Compression, De
         return Ok(compression);
     }
     let mut decoder = Decoder::new(compression, source)?;
-    let mut buffer = vec![0; 256 * 1024];
+    let mut buffer = vec![0; BUFFER_SIZE];
     loop {
-        match decoder.read(&mut buffer)? {
-            0 => return Ok(compression),
-            n => FdWriter(output.as_fd()).write_all(&buffer[..n])?,
+        match decoder.fill(&mut buffer)? {
+            HISTORY => return Ok(compression),
+            end => FdWriter(output.as_fd()).write_all(&buffer[HISTORY..end])?,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Extraction of one layer: bytes in, `fs/` and `index.json` out.
 //!
-//! Two threads: one reads, hashes, keeps and unpacks (`pipeline`), the calling
-//! one writes files (`writer`); creating files is the longer half on a disk,
-//! inflating is on a tmpfs. Only when both are through and the digests fit is
+//! One half reads, hashes, keeps and unpacks on threads of its own (`pipeline`), the
+//! calling thread writes files (`writer`); creating files takes longest on a disk,
+//! inflating does on a tmpfs. Only when both are through and the digests fit is
 //! the layer complete; until then everything lies in a directory that nobody
 //! uses, and after any error it is removed again.
 
@@ -140,14 +140,13 @@ fn stream(
         cancel: options.cancel.clone(),
         max_bytes: options.limits.bytes,
     };
-    let (chunk_in, chunk_out) = sync_channel(CHUNKS);
-    let (spare_in, spare_out) = sync_channel(CHUNKS);
+    let (units, queue) = sync_channel(CHUNKS);
     std::thread::scope(|scope| {
         let reading = std::thread::Builder::new()
             .name("layer-reader".into())
-            .spawn_scoped(scope, move || pipeline::read_all(source, &plan, &chunk_in, &spare_out))
+            .spawn_scoped(scope, move || pipeline::read_all(source, &plan, &units))
             .map_err(ExtractError::Source)?;
-        let written = write_all(Unpacked::new(chunk_out, spare_in), writer, options);
+        let written = write_all(Unpacked::new(queue), writer, options);
         let read = reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         match (read, written) {
             (Ok(summary), Ok(written)) => Ok((summary, written)),

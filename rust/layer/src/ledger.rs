@@ -16,8 +16,8 @@ use crate::path;
 use crate::tar::Time;
 use crate::tree;
 
-/// A directory that no layer describes.
-const IMPLIED: Final = Final { mode: 0o755, mtime: None };
+/// Mode of a directory that no layer describes.
+const IMPLIED: u32 = 0o755;
 
 /// How many reports of left-out entries are kept.
 const SKIPPED_LIMIT: usize = 500;
@@ -29,6 +29,15 @@ pub struct Final {
     pub mode: u32,
     /// `None` leaves the time of extraction.
     pub mtime: Option<Time>,
+    /// Permission bits that it has so far.
+    pub made: u32,
+}
+
+impl Default for Final {
+    /// A directory as it is made when nothing is known of it.
+    fn default() -> Final {
+        Final { mode: IMPLIED, mtime: None, made: 0o700 }
+    }
 }
 
 /// See the module.
@@ -122,22 +131,26 @@ impl Ledger {
         }
     }
 
-    /// Makes a directory that only its owner can enter for now. The one
-    /// beneath a whiteout of this layer does not merge with lower ones; `true` says it is such a one.
+    /// Makes a directory, with `mode` where that keeps nobody out who has still to work in
+    /// it, else open to its owner for now. The one beneath a whiteout of this layer does not
+    /// merge with lower ones; `true` says it is such a one.
     pub fn make_directory(
         &mut self,
         parent: &Directory,
         name: &[u8],
         path: &[u8],
+        mode: u32,
     ) -> Result<bool, WalkError> {
+        let is_plain = mode & 0o7700 == 0o700 && mode & self.mask == 0;
+        let made = if is_plain { mode } else { 0o700 };
         let mut was_whiteout = self.has_whiteout(path);
         if was_whiteout {
             self.record(path, None);
         }
-        let mut result = fs::mkdirat(&parent.fd, name, Mode::RWXU);
+        let mut result = fs::mkdirat(&parent.fd, name, Mode::from_raw_mode(made));
         if result == Err(Errno::EXIST) && remove_whiteout(parent, name)? {
             was_whiteout = true;
-            result = fs::mkdirat(&parent.fd, name, Mode::RWXU);
+            result = fs::mkdirat(&parent.fd, name, Mode::from_raw_mode(made));
         }
         result.map_err(|errno| WalkError::Errno("mkdir", errno))?;
         if self.mask & 0o700 != 0 {
@@ -149,6 +162,7 @@ impl Ledger {
             let fd = result.map_err(|errno| WalkError::Errno("open", errno))?;
             self.make_opaque(fd, path);
         }
+        self.directories.insert(path.to_vec(), Final { made, ..Final::default() });
         Ok(was_whiteout)
     }
 
@@ -156,7 +170,8 @@ impl Ledger {
     pub fn imply(&mut self, path: &[u8]) -> Result<(), Errno> {
         let lower = self.parents.find(path)?;
         let lower = lower.filter(|found| tree::file_type(&found.stat) == FileType::Directory);
-        let mut facts = IMPLIED;
+        let mut facts = self.directories.get(path).copied().unwrap_or_default();
+        (facts.mode, facts.mtime) = (IMPLIED, None);
         if let Some(found) = lower {
             facts.mode = found.stat.st_mode & 0o7777;
             let nanoseconds = found.stat.st_mtime_nsec as u32;
@@ -174,8 +189,7 @@ impl Ledger {
 
 impl Maker for Ledger {
     fn make(&mut self, parent: &Directory, name: &[u8], path: &[u8]) -> Result<(), WalkError> {
-        if self.make_directory(parent, name, path)? {
-            self.directories.insert(path.to_vec(), IMPLIED);
+        if self.make_directory(parent, name, path, IMPLIED)? {
             return Ok(());
         }
         self.imply(path).map_err(|errno| WalkError::Errno("look up in the lower layers", errno))

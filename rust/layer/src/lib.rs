@@ -12,7 +12,8 @@
 //! | module | turns |
 //! |---|---|
 //! | `section`, `compression`, `digest` | a stretch of a file into bytes, packed bytes into plain ones, bytes into names |
-//! | `pipeline` | all of that into chunks, on a thread |
+//! | `deflate` | gzip's bytes into plain ones |
+//! | `intake`, `chunk`, `keep`, `pipeline` | all of that into chunks and a kept blob, on threads |
 //! | `tar` | blocks into members; pure |
 //! | `path`, `whiteout`, `xattrs` | names into places, deletions and fates; pure |
 //! | `directories`, `writer`, `ledger` | members into files beneath one descriptor |
@@ -33,13 +34,17 @@
 
 mod archive;
 mod base64;
+mod chunk;
 pub mod compression;
 mod copy;
+mod deflate;
 pub mod digest;
 mod directories;
 mod error;
 mod extract;
 pub mod index;
+mod intake;
+mod keep;
 mod ledger;
 mod parents;
 pub mod path;

@@ -1,34 +1,36 @@
-//! The reading half of an extraction, on its own thread: bytes from the source
-//! to digests, to the kept blob, to unpacked chunks in a bounded channel.
+//! The reading half of an extraction: bytes from the source to digests, to the
+//! kept blob, to unpacked chunks in a bounded channel.
 //!
 //! ```text
-//! source -> [digest, keep] -> inflate -> [diff id] -> chunks ==> the writing half
+//!  a thread                    a thread                         a thread
+//!  source -> inflate -+-> [digest, keep] [diff id]    or, of a plain tar, also -> [zstd, keep]
+//!                     |
+//!                     +==> chunks ==> the writing half
 //! ```
 //!
-//! Everything is read to its end, also what follows the tar's own end: the
-//! digest and the diff id are of all bytes. Chunks go round in a circle, so
-//! memory is bounded: [`CHUNKS`] of [`CHUNK_SIZE`] and a codec's window.
+//! Inflating, hashing and writing take about as long as each other, so each has
+//! a thread and the slowest sets the pace. Everything is read to its end, also
+//! what follows the tar's own end: the digest and the diff id are of all bytes.
+//! Chunks go round in a circle, so memory is bounded: [`CHUNKS`] in a queue.
 
-use std::fs::File;
-use std::io::{self, BufRead, Read, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::io::{self, BufRead, Read};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
 use std::sync::Arc;
+use std::thread::{Builder, Scope, ScopedJoinHandle};
 
+use crate::chunk::{Chunk, Spares};
 use crate::compression::{detect, Compression, Decoder, MAGIC_LEN};
+use crate::deflate::HISTORY;
 use crate::digest::{Digest, Hasher};
 use crate::error::ExtractError;
+use crate::intake::Intake;
+use crate::keep::{Keep, Kept};
 use crate::tar::Source;
 
-/// Bytes in a chunk.
-pub const CHUNK_SIZE: usize = 256 * 1024;
-
-/// Chunks between the two halves.
-pub const CHUNKS: usize = 24;
-
-/// The level a plain tar is kept at: the fastest that still halves a root file system.
-const ZSTD_LEVEL: i32 = 1;
+/// Chunks in a queue, at most. More smooth out a disk that stalls, fewer stay in the processor's cache.
+pub const CHUNKS: usize = 32;
 
 /// What the reading half found out.
 pub struct Summary {
@@ -56,74 +58,110 @@ pub struct Plan {
     pub max_bytes: u64,
 }
 
-/// A piece of the unpacked stream, or its end.
-pub enum Chunk {
-    /// Bytes.
-    Bytes(Vec<u8>),
-    /// All bytes have been sent and nothing went wrong.
+/// A piece of the unpacked stream; `None` says that all has been sent and nothing went wrong.
+pub type Unit = Option<Arc<Chunk>>;
+
+/// What there is to hash.
+pub enum Piece {
+    /// Bytes as they came: a buffer, how much of it, and where it goes afterwards.
+    Packed(Vec<u8>, usize, Spares),
+    /// Unpacked bytes.
+    Plain(Arc<Chunk>),
+    /// There is no more, and nothing went wrong.
     End,
 }
 
 /// Reads `source` to its end. An early drop of the receiver only stops the sending.
-pub fn read_all(
-    source: impl Read,
-    plan: &Plan,
-    chunks: &SyncSender<Chunk>,
-    spare: &Receiver<Vec<u8>>,
-) -> Result<Summary, ExtractError> {
-    let mut intake = Intake::new(source, plan);
-    let compression = detect(intake.peek(MAGIC_LEN).map_err(ExtractError::Source)?)?;
-    let mut keep = Keep::create(plan.blob_out.as_deref(), compression)?;
-    if compression != Compression::None {
-        intake.keep = keep.take();
+pub fn read_all(source: impl Read, plan: &Plan, writing: &SyncSender<Unit>) -> Result<Summary, ExtractError> {
+    let mut intake = Intake::new(source, plan.cancel.clone());
+    let compression = detect(intake.peek(MAGIC_LEN)?)?;
+    let keep = Keep::create(plan.blob_out.as_deref(), compression)?;
+    let (kept_as_is, to_pack) = if compression == Compression::None { (None, keep) } else { (keep, None) };
+    std::thread::scope(|scope| {
+        let (pieces, queue) = sync_channel(CHUNKS);
+        let digesting = start(scope, "layer-digest", move || digest_all(&queue, kept_as_is))?;
+        let (packing, packer) = match to_pack {
+            None => (None, None),
+            Some(keep) => {
+                let (units, queue) = sync_channel(CHUNKS);
+                (Some(units), Some(start(scope, "layer-pack", move || pack_all(&queue, keep))?))
+            }
+        };
+        if compression != Compression::None {
+            intake.hand_on(pieces.clone());
+        }
+        let outlets = Outlets { pieces, packing, writing };
+        let read = unpack(intake, compression, plan.max_bytes, &outlets);
+        drop(outlets);
+        let digests = join(digesting);
+        let packed = packer.map(join).transpose();
+        summarize(read, digests, packed, compression)
+    })
+}
+
+fn start<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>, ExtractError> {
+    Builder::new().name(name.into()).spawn_scoped(scope, run).map_err(ExtractError::Source)
+}
+
+fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Everyone who waits for unpacked bytes.
+struct Outlets<'a> {
+    pieces: SyncSender<Piece>,
+    packing: Option<SyncSender<Unit>>,
+    writing: &'a SyncSender<Unit>,
+}
+
+impl Outlets<'_> {
+    /// Hands a chunk, or the end, to everyone. A receiver that is gone has failed and says why.
+    fn send(&self, unit: Unit) -> Result<(), ExtractError> {
+        if let Some(packing) = &self.packing {
+            packing.send(unit.clone()).map_err(|_| ExtractError::Cancelled)?;
+        }
+        let piece = unit.clone().map_or(Piece::End, Piece::Plain);
+        self.pieces.send(piece).map_err(|_| ExtractError::Cancelled)?;
+        self.writing.send(unit).map_err(|_| ExtractError::Cancelled)
     }
+}
+
+/// The sizes of a stream: as it came, and unpacked.
+struct Sizes {
+    source: u64,
+    plain: u64,
+}
+
+fn unpack(
+    mut intake: Intake<impl Read>,
+    compression: Compression,
+    max_bytes: u64,
+    outlets: &Outlets<'_>,
+) -> Result<Sizes, ExtractError> {
     let mut decoder = Decoder::new(compression, &mut intake).map_err(ExtractError::Source)?;
-    let mut diff_id = Hasher::new();
+    let spares = Spares::default();
     let mut size = 0u64;
     loop {
-        let mut chunk = spare.try_recv().unwrap_or_default();
-        chunk.resize(CHUNK_SIZE, 0);
-        let n = fill(&mut decoder, &mut chunk).map_err(|error| reading_failed(error, compression))?;
-        if n == 0 {
+        let mut chunk = Chunk::new(&spares);
+        let end = decoder.fill(chunk.buffer()).map_err(|error| reading_failed(error, compression))?;
+        if end == HISTORY {
             break;
         }
-        chunk.truncate(n);
-        size += n as u64;
-        if size > plan.max_bytes {
-            return Err(ExtractError::Limit { what: "bytes", limit: plan.max_bytes });
+        chunk.set_end(end);
+        size += chunk.bytes().len() as u64;
+        if size > max_bytes {
+            return Err(ExtractError::Limit { what: "bytes", limit: max_bytes });
         }
-        diff_id.update(&chunk);
-        if let Some(keep) = &mut keep {
-            keep.write(&chunk)?;
-        }
-        if chunks.send(Chunk::Bytes(chunk)).is_err() {
-            // The writing half has failed and says why.
-            return Err(ExtractError::Cancelled);
-        }
+        outlets.send(Some(Arc::new(chunk)))?;
     }
     drop(decoder);
     intake.drain()?;
-    let diff_id = diff_id.finish();
-    let keep = keep.or(intake.keep.take());
-    let summary = summarize(intake, keep, compression, diff_id, size)?;
-    let _ = chunks.send(Chunk::End);
-    Ok(summary)
-}
-
-fn summarize<R: Read>(
-    intake: Intake<'_, R>,
-    keep: Option<Keep>,
-    compression: Compression,
-    diff_id: Digest,
-    size: u64,
-) -> Result<Summary, ExtractError> {
-    let source_digest = intake.digest.finish();
-    let (blob_digest, blob_size, kept_as) = match keep {
-        Some(keep) => keep.finish()?.unwrap_or((source_digest, intake.size, compression)),
-        None => (source_digest, intake.size, compression),
-    };
-    let blob_media_type = kept_as.media_type();
-    Ok(Summary { diff_id, size, source_digest, blob_digest, blob_size, blob_media_type })
+    outlets.send(None)?;
+    Ok(Sizes { source: intake.size(), plain: size })
 }
 
 /// Tells apart a source that could not be read or kept, and bytes that are damaged:
@@ -135,202 +173,82 @@ fn reading_failed(error: io::Error, compression: Compression) -> ExtractError {
     }
 }
 
-/// Fills as much of `buffer` as there is.
-fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match source.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
+struct Digests {
+    /// Of the bytes as they came, when those are not the unpacked ones.
+    source: Option<Digest>,
+    diff_id: Digest,
 }
 
-/// The source with its digest taken and its bytes kept as they pass.
-struct Intake<'plan, R> {
-    source: R,
-    plan: &'plan Plan,
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
-    size: u64,
-    digest: Hasher,
-    keep: Option<Keep>,
-}
-
-impl<'plan, R: Read> Intake<'plan, R> {
-    fn new(source: R, plan: &'plan Plan) -> Self {
-        let buffer = vec![0; CHUNK_SIZE];
-        Intake { source, plan, buffer, start: 0, end: 0, size: 0, digest: Hasher::new(), keep: None }
-    }
-
-    /// The first bytes, `wanted` or all there are. They are not yet hashed or kept.
-    fn peek(&mut self, wanted: usize) -> io::Result<&[u8]> {
-        while self.end < wanted {
-            match self.source.read(&mut self.buffer[self.end..]) {
-                Ok(0) => break,
-                Ok(n) => self.end += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        // They count as unread until fill_buf hands them out.
-        self.start = self.end;
-        Ok(&self.buffer[..self.end])
-    }
-
-    fn drain(&mut self) -> Result<(), ExtractError> {
-        loop {
-            match self.fill_buf() {
-                Ok([]) => return Ok(()),
-                Ok(bytes) => {
-                    let n = bytes.len();
-                    self.consume(n);
+fn digest_all(pieces: &Receiver<Piece>, mut keep: Option<Keep>) -> Result<Digests, ExtractError> {
+    let (mut source, mut diff_id) = (None::<Hasher>, Hasher::new());
+    for piece in pieces {
+        match piece {
+            Piece::Plain(chunk) => diff_id.update(chunk.bytes()),
+            Piece::Packed(buffer, length, spares) => {
+                source.get_or_insert_default().update(&buffer[..length]);
+                if let Some(keep) = &mut keep {
+                    keep.write(&buffer[..length])?;
                 }
-                Err(error) => return Err(reading_failed(error, Compression::None)),
+                spares.give(buffer);
+            }
+            Piece::End => {
+                keep.map(Keep::finish).transpose()?;
+                return Ok(Digests { source: source.map(Hasher::finish), diff_id: diff_id.finish() });
             }
         }
     }
+    Err(ExtractError::Cancelled)
+}
 
-    fn refill(&mut self) -> Result<(), ExtractError> {
-        if self.plan.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
-            return Err(ExtractError::Cancelled);
-        }
-        let peeked = if self.size == 0 { self.end } else { 0 };
-        self.start = 0;
-        self.end = match peeked {
-            0 => fill_once(&mut self.source, &mut self.buffer).map_err(ExtractError::Source)?,
-            n => n,
-        };
-        let bytes = &self.buffer[..self.end];
-        self.size += bytes.len() as u64;
-        self.digest.update(bytes);
-        match &mut self.keep {
-            Some(keep) => keep.write(bytes),
-            None => Ok(()),
+fn pack_all(units: &Receiver<Unit>, mut keep: Keep) -> Result<Option<Kept>, ExtractError> {
+    for unit in units {
+        match unit {
+            Some(chunk) => keep.write(chunk.bytes())?,
+            None => return keep.finish(),
         }
     }
+    Err(ExtractError::Cancelled)
 }
 
-fn fill_once(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match source.read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
+/// Puts the threads' answers together. One that was only cut off by the failure of another does not count.
+fn summarize(
+    read: Result<Sizes, ExtractError>,
+    digests: Result<Digests, ExtractError>,
+    packed: Result<Option<Option<Kept>>, ExtractError>,
+    compression: Compression,
+) -> Result<Summary, ExtractError> {
+    let (sizes, digests, packed) = match (read, digests, packed) {
+        (Ok(sizes), Ok(digests), Ok(packed)) => (sizes, digests, packed.flatten()),
+        (read, digests, packed) => {
+            let errors = [digests.err(), packed.err(), read.err()];
+            let cause = errors.into_iter().flatten().find(|error| !matches!(error, ExtractError::Cancelled));
+            return Err(cause.unwrap_or(ExtractError::Cancelled));
         }
-    }
-}
-
-impl<R: Read> Read for Intake<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let bytes = self.fill_buf()?;
-        let n = bytes.len().min(buffer.len());
-        buffer[..n].copy_from_slice(&bytes[..n]);
-        self.consume(n);
-        Ok(n)
-    }
-}
-
-impl<R: Read> BufRead for Intake<'_, R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.start == self.end {
-            if let Err(error) = self.refill() {
-                self.end = self.start;
-                return Err(io::Error::other(error));
-            }
-        }
-        Ok(&self.buffer[self.start..self.end])
-    }
-
-    fn consume(&mut self, n: usize) {
-        self.start += n;
-    }
-}
-
-/// The blob being kept: as it comes, or a plain tar packed with zstd.
-struct Keep {
-    path: PathBuf,
-    out: Out,
-}
-
-enum Out {
-    AsIs(File),
-    Packed(Box<zstd::stream::write::Encoder<'static, HashingFile>>),
-}
-
-struct HashingFile {
-    file: File,
-    digest: Hasher,
-    size: u64,
-}
-
-impl Write for HashingFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = self.file.write(bytes)?;
-        self.digest.update(&bytes[..n]);
-        self.size += n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Keep {
-    fn create(path: Option<&Path>, compression: Compression) -> Result<Option<Keep>, ExtractError> {
-        let Some(path) = path else { return Ok(None) };
-        let fail = |source| ExtractError::Destination { path: path.to_owned(), source };
-        let file = File::options().write(true).create_new(true).open(path).map_err(fail)?;
-        let out = if compression == Compression::None {
-            let file = HashingFile { file, digest: Hasher::new(), size: 0 };
-            let mut encoder = zstd::stream::write::Encoder::new(file, ZSTD_LEVEL).map_err(fail)?;
-            encoder.include_checksum(true).map_err(fail)?;
-            Out::Packed(Box::new(encoder))
-        } else {
-            Out::AsIs(file)
-        };
-        Ok(Some(Keep { path: path.to_owned(), out }))
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), ExtractError> {
-        let result = match &mut self.out {
-            Out::AsIs(file) => file.write_all(bytes),
-            Out::Packed(encoder) => encoder.write_all(bytes),
-        };
-        result.map_err(|source| ExtractError::Destination { path: self.path.clone(), source })
-    }
-
-    /// Syncs the blob (blobs are what images are made of; trees can be made again). What it is, if it is not the source's bytes.
-    fn finish(self) -> Result<Option<(Digest, u64, Compression)>, ExtractError> {
-        let path = self.path;
-        let result = match self.out {
-            Out::AsIs(file) => file.sync_all().map(|()| None),
-            Out::Packed(encoder) => encoder.finish().and_then(|packed| {
-                packed.file.sync_all()?;
-                Ok(Some((packed.digest.finish(), packed.size, Compression::Zstd)))
-            }),
-        };
-        result.map_err(|source| ExtractError::Destination { path, source })
-    }
+    };
+    let source_digest = digests.source.unwrap_or(digests.diff_id);
+    let blob = packed.unwrap_or(Kept { digest: source_digest, size: sizes.source, compression });
+    Ok(Summary {
+        diff_id: digests.diff_id,
+        size: sizes.plain,
+        source_digest,
+        blob_digest: blob.digest,
+        blob_size: blob.size,
+        blob_media_type: blob.compression.media_type(),
+    })
 }
 
 /// The writing half's end of the channel: the unpacked bytes, without copying them.
 pub struct Unpacked {
-    chunks: Receiver<Chunk>,
-    spare: SyncSender<Vec<u8>>,
-    current: Vec<u8>,
+    units: Receiver<Unit>,
+    current: Unit,
     start: usize,
     is_over: bool,
 }
 
 impl Unpacked {
-    /// Reads from `chunks` and gives used ones back through `spare`.
-    pub fn new(chunks: Receiver<Chunk>, spare: SyncSender<Vec<u8>>) -> Unpacked {
-        Unpacked { chunks, spare, current: Vec::new(), start: 0, is_over: false }
+    /// Reads what comes from `units`.
+    pub fn new(units: Receiver<Unit>) -> Unpacked {
+        Unpacked { units, current: None, start: 0, is_over: false }
     }
 
     /// Passes over all that is left, so that the reading half comes to its end.
@@ -342,6 +260,10 @@ impl Unpacked {
             }
             self.consume(n);
         }
+    }
+
+    fn left(&self) -> &[u8] {
+        self.current.as_ref().map_or(&[], |chunk| &chunk.bytes()[self.start..])
     }
 }
 
@@ -357,20 +279,17 @@ impl Read for Unpacked {
 
 impl BufRead for Unpacked {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.start == self.current.len() && !self.is_over {
-            let used = std::mem::take(&mut self.current);
-            self.start = 0;
-            if used.capacity() > 0 {
-                let _ = self.spare.try_send(used);
-            }
-            match self.chunks.recv() {
-                Ok(Chunk::Bytes(bytes)) => self.current = bytes,
-                Ok(Chunk::End) => self.is_over = true,
+        if self.left().is_empty() && !self.is_over {
+            // Let go of first: its buffer is wanted.
+            (self.current, self.start) = (None, 0);
+            match self.units.recv() {
+                Ok(Some(chunk)) => self.current = Some(chunk),
+                Ok(None) => self.is_over = true,
                 // The reading half has failed; its error is the one that counts.
                 Err(_) => return Err(io::ErrorKind::BrokenPipe.into()),
             }
         }
-        Ok(&self.current[self.start..])
+        Ok(self.left())
     }
 
     fn consume(&mut self, n: usize) {

@@ -106,12 +106,8 @@ impl Writer {
     }
 
     fn finish_directory(&mut self, path: &[u8], facts: &Final) -> Result<(), Fault> {
-        let directory = self.directories.open(path, &mut NoMaker)?;
-        let held = set_mode(&directory.fd, facts.mode)?;
-        if let Some(mtime) = facts.mtime {
-            on("set the time", fs::futimens(&directory.fd, &timestamps(mtime)))?;
-        }
-        if !held {
+        let is_held = self.set_directory_facts(path, facts)?;
+        if !is_held {
             self.ledger.index.entries.entry(path.to_vec()).or_default().kind = Type::Dir;
         }
         if let Some(record) = self.ledger.index.entries.get_mut(path) {
@@ -120,6 +116,26 @@ impl Writer {
             record.mtime = (mtime.seconds, mtime.nanoseconds);
         }
         Ok(())
+    }
+
+    /// Sets mode and time; `false` if not all of the mode was kept.
+    fn set_directory_facts(&mut self, path: &[u8], facts: &Final) -> Result<bool, Fault> {
+        let times = facts.mtime.map(timestamps);
+        if facts.mode != facts.made || path.is_empty() {
+            let directory = self.directories.open(path, &mut NoMaker)?;
+            let is_held = set_mode(&directory.fd, facts.mode)?;
+            if let Some(times) = times {
+                on("set the time", fs::futimens(&directory.fd, &times))?;
+            }
+            return Ok(is_held);
+        }
+        if let Some(times) = times {
+            // By its parent, which is open for its siblings too.
+            let (parent, name) = path::split(path);
+            let parent = self.directories.open(parent, &mut NoMaker)?;
+            on("set the time", fs::utimensat(&parent.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW))?;
+        }
+        Ok(true)
     }
 
     fn dispatch<R: Source>(&mut self, member: &Member, tar: &mut TarReader<R>) -> Result<(), Fault> {
@@ -181,10 +197,10 @@ impl Writer {
     }
 
     fn make_directory(&mut self, place: &Place<'_>, member: &Member) -> Result<(), Fault> {
-        let result = self.ledger.make_directory(&place.directory, place.name, &place.path);
+        let result = self.ledger.make_directory(&place.directory, place.name, &place.path, member.mode);
         match result {
             Ok(_) => {}
-            Err(WalkError::Errno(_, Errno::EXIST)) => self.make_way_for_directory(place)?,
+            Err(WalkError::Errno(_, Errno::EXIST)) => self.make_way_for_directory(place, member.mode)?,
             Err(error) => return Err(error.into()),
         }
         let xattrs = match member.xattrs.is_empty() {
@@ -199,19 +215,19 @@ impl Writer {
         Ok(())
     }
 
-    fn make_way_for_directory(&mut self, place: &Place<'_>) -> Result<(), Fault> {
+    fn make_way_for_directory(&mut self, place: &Place<'_>, mode: u32) -> Result<(), Fault> {
         let stat = on("stat", tree::stat_at(&place.directory.fd, place.name))?;
         if stat.is_some_and(|stat| tree::file_type(&stat) == FileType::Directory) {
             return Ok(());
         }
         self.free(place)?;
-        self.ledger.make_directory(&place.directory, place.name, &place.path)?;
+        self.ledger.make_directory(&place.directory, place.name, &place.path, mode)?;
         Ok(())
     }
 
     fn set_directory(&mut self, path: &[u8], member: &Member, xattrs: Xattrs) {
-        let facts = Final { mode: member.mode, mtime: Some(member.mtime) };
-        self.ledger.directories.insert(path.to_vec(), facts);
+        let facts = self.ledger.directories.entry(path.to_vec()).or_default();
+        (facts.mode, facts.mtime) = (member.mode, Some(member.mtime));
         let opaque = self.ledger.index.entries.get(path).is_some_and(|record| record.opaque);
         let record = record_of(member, Type::Dir, xattrs);
         let record = match record {
