@@ -97,7 +97,9 @@ def test_a_timeout_kills_the_container(engine: duckweed.Engine) -> None:
 
 def test_a_missing_image_says_so_in_dockers_words(engine: duckweed.Engine) -> None:
     with pytest.raises(duckweed.NoSuchImage, match="Unable to find image 'missing:latest' locally"):
-        engine.run("missing", ["true"])
+        engine.run("missing", ["true"], pull="never")
+    with pytest.raises(duckweed.NoSuchImage, match="locally: cannot reach registry `127.0.0.1:1`"):
+        engine.run("127.0.0.1:1/missing", ["true"])
 
 
 def test_a_hundred_threads_run_at_once(engine: duckweed.Engine) -> None:

@@ -49,7 +49,7 @@ def test_exit_codes_say_who_failed(
 
 
 def test_an_unknown_image_is_125_with_dockers_words(duckweed: Run) -> None:
-    done = duckweed("run", "--rm", "no-such-image:1", "true")
+    done = duckweed("run", "--rm", "--pull", "never", "no-such-image:1", "true")
     assert done.returncode == 125
     assert "Unable to find image 'no-such-image:1' locally" in done.stderr
 

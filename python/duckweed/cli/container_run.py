@@ -12,7 +12,7 @@ import sys
 
 from duckweed.cli.container_flags import CREATE_FLAGS, REFUSED_FLAGS, RUN_FLAGS, engine_options
 from duckweed.cli.parse import BOOL, STRING, Call, Flag, Refused, verb
-from duckweed.errors import DuckweedError, UsageError
+from duckweed.errors import DuckweedError, NoSuchImage, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _create(call: Call) -> Container:
             f"if that container is gone: `rm {cidfile}`",
         )
     image, *command = call.arguments
-    container = call.engine.containers.create(image, command or None, **options)
+    container = _create_pulling(call, image, command, options)
     for warning in container.document.get("warnings", ()):
         sys.stderr.write(f"WARNING: {warning}\n")
     for line in call.engine.news():
@@ -93,6 +93,32 @@ def _create(call: Call) -> Container:
     if cidfile:
         _write_cidfile(cidfile, container)
     return container
+
+
+def _create_pulling(call: Call, image: str, command: list[str], options: dict[str, Any]) -> Container:
+    """Pulls when `--pull` says so, and tells of it on stderr: stdout is the container's."""
+    policy = options.pop("pull", "missing")
+    if policy not in ("always", "missing", "never"):
+        raise UsageError(f'invalid pull option: \'{policy}\': must be one of "always", "missing" or "never"')
+    if policy == "always":
+        _pull(call, image)
+    try:
+        return call.engine.containers.create(image, command or None, pull="never", **options)
+    except NoSuchImage as error:
+        if policy != "missing":
+            raise
+        sys.stderr.write(f"{error.message}\n")
+    _pull(call, image)
+    return call.engine.containers.create(image, command or None, pull="never", **options)
+
+
+def _pull(call: Call, image: str) -> None:
+    from duckweed.cli.registry_pull import pull_shown
+    from duckweed.store.images import HOST_NAMES
+
+    if image not in HOST_NAMES:
+        quiet = call.get("quiet", False)
+        pull_shown(call.engine.images, image, quiet, sys.stderr, platform=call.get("platform"))
 
 
 def _write_cidfile(path: str, container: Container) -> None:

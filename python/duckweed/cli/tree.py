@@ -48,6 +48,7 @@ _IMAGE = {
     "ls": "image_show:images",
     "prune": "image:prune",
     "pull": "registry_pull:pull",
+    "push": "registry_push:push",
     "rm": "image:rmi",
     "tag": "image:tag",
 }
@@ -70,12 +71,14 @@ _SYSTEM = {
 
 COMMANDS: dict[str, str] = {
     **{name: place for name, place in _CONTAINER.items() if name not in ("inspect", "ls", "prune")},
-    **{name: _IMAGE[name] for name in ("history", "import", "load", "pull", "tag")},
+    **{name: _IMAGE[name] for name in ("history", "import", "load", "pull", "push", "tag")},
     "completion": "completion:completion",
     "doctor": "system:doctor",
     "images": "image_show:images",
     "info": "system:info",
     "inspect": "inspect:inspect",
+    "login": "registry_login:login",
+    "logout": "registry_login:logout",
     "ps": "container_show:ps",
     "rmi": "image:rmi",
     "version": "system:version",

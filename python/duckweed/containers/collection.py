@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from duckweed.containers.container import Container
-from duckweed.errors import DuckweedError, NoSuchContainer, NoSuchImage
+from duckweed.errors import DuckweedError, NoSuchContainer, NoSuchImage, RegistryError
 from duckweed.store import scratch
 
 TYPE_CHECKING = False
@@ -33,7 +33,7 @@ class Containers:
 
         parsed = parse(command, options)
         self._engine.repair()
-        found = find_image(self._engine, image)
+        found = find_image(self._engine, image, parsed.pull, parsed.platform)
         container_id, document = creation.create(self._engine, found, parsed)
         return Container(self._engine, container_id, document)
 
@@ -126,15 +126,31 @@ class Containers:
         return {"ContainersDeleted": deleted, "SpaceReclaimed": reclaimed}
 
 
-def find_image(engine: Engine, name: str) -> Any:
-    """The image to make a container of. Raises NoSuchImage in the words of `docker run`."""
+def find_image(engine: Engine, name: str, pull: str = "missing", platform: str = "") -> Any:
+    """The image to make a container of, pulled first when `pull` says so (`always`, `missing`, `never`).
+
+    Raises NoSuchImage in the words of `docker run`, with what the registry said.
+    """
+    if pull == "always" and not _is_host(name):
+        engine.images.pull(name, platform=platform or None)
     try:
         return engine.run_image(name)
-    except NoSuchImage:
-        from duckweed.oci.reference import Reference
+    except NoSuchImage as error:
+        missing = error
+    from duckweed.oci.reference import Reference
 
-        raise NoSuchImage(
-            f"Unable to find image '{Reference.parse(name).familiar}' locally",
-            "load it from an archive with `duckweed load -i FILE`, or use the built-in image `host`",
-            exit_code=125,
-        ) from None
+    words = f"Unable to find image '{Reference.parse(name).familiar}' locally"
+    if pull == "never":
+        hint = "get it with `duckweed pull`, or load it from an archive with `duckweed load -i FILE`"
+        raise NoSuchImage(words, hint, exit_code=125) from missing
+    try:
+        engine.images.pull(name, platform=platform or None)
+    except RegistryError as error:
+        raise NoSuchImage(f"{words}: {error.message}", error.hint, exit_code=125) from error
+    return engine.run_image(name)
+
+
+def _is_host(name: str) -> bool:
+    from duckweed.store.images import HOST_NAMES
+
+    return name in HOST_NAMES

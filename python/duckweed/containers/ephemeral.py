@@ -44,7 +44,7 @@ class Bundle:
                 "use `engine.containers.run(..., tty=True)`, or the command line",
             )
         parsed.rm = True
-        found = find_image(engine, image)
+        found = find_image(engine, image, parsed.pull, parsed.platform)
         if parsed.platform:
             creation.check_platform(found, parsed.platform)
         if parsed.name:

@@ -107,8 +107,11 @@ class Connection:
         """Sends `(fd, offset, length)`. Raises TransferError when the connection breaks: what has gone
         through is the caller's to find out.
         """
-        authorization = self._authorizer.headers(scopes)
-        return self.transport.upload(method, address, [*headers, *authorization], *piece, sent)
+        used = self._authorizer.headers(scopes)
+        reply = self.transport.upload(method, address, [*headers, *used], *piece, sent)
+        if reply.status == UNAUTHORIZED and self._authorizer.answer(reply, scopes, used):
+            raise TransferError("the authorization has ended on the way", "network")
+        return reply
 
     def download(self, path: str, scopes: tuple[str, ...], part: Part) -> None:
         """Brings a blob down. Raises TransferError, OSError."""

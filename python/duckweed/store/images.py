@@ -17,11 +17,13 @@ from duckweed.store.records import Records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from duckweed.oci.reference import Reference
     from duckweed.registry.pulling import PullWatch
+    from duckweed.registry.pushing import Pushed, PushWatch
     from duckweed.store.archive import Source
     from duckweed.store.layers import Flavour
     from duckweed.store.layout import Layout
@@ -278,6 +280,31 @@ class ImageStore:
         if not pulled:
             raise NotInRegistry(f"{name}: the repository has no tags")
         return pulled[-1]
+
+    def push(
+        self,
+        name: str,
+        *,
+        all_tags: bool = False,
+        compression_format: str | None = None,
+        tls_verify: bool | None = None,
+        watch: PushWatch | None = None,
+    ) -> builtins.list[Pushed]:
+        """Brings an image, or with `all_tags` every tag of its repository, to its registry.
+
+        `compression_format="gzip"` packs layers that are kept as zstd anew. Raises NoSuchImage, AccessDenied,
+        RegistryError, StoreError, UsageError.
+        """
+        from duckweed.registry.pushing import push
+
+        return push(
+            self,
+            name,
+            all_tags=all_tags,
+            compression_format=compression_format,
+            tls_verify=tls_verify,
+            watch=watch,
+        )
 
     def import_(
         self,
