@@ -18,11 +18,14 @@ class Passed:
         self.method = method
         self.path = path
         self.headers = headers
+        self.body_bytes = 0
         self.sent = 0
 
 
 class Trouble:
-    """What to do to one answer: cut after so many bytes, say something else, or hold on before a byte."""
+    """What to do to one exchange: cut the answer after so many bytes, say something else, hold on before a
+    byte, or lose the request on its way.
+    """
 
     def __init__(
         self,
@@ -32,12 +35,15 @@ class Trouble:
         headers: dict[str, str] | None = None,
         change: Callable[[bytes], bytes] | None = None,
         hold: tuple[int, threading.Event] | None = None,
+        swallow: int | None = None,
     ) -> None:
         self.cut = cut
         self.status = status
         self.headers = headers or {}
         self.change = change
         self.hold = hold
+        # So many bytes of the request's body reach the registry, then our connection ends.
+        self.swallow = swallow
 
 
 class Between:
@@ -49,6 +55,7 @@ class Between:
     def __init__(self, upstream: str, decide: Callable[[Passed], Trouble | None] = lambda _: None) -> None:
         self.passed: list[Passed] = []
         self.decide = decide
+        self._uploads: dict[str, str] = {}
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -78,14 +85,22 @@ class Between:
     def _pass(self, handler: BaseHTTPRequestHandler, upstream: str) -> None:
         passed = Passed(handler.command, handler.path, {k.lower(): v for k, v in handler.headers.items()})
         self.passed.append(passed)
-        body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         trouble = self.decide(passed) or Trouble()
+        length = int(handler.headers.get("Content-Length") or 0)
+        if trouble.swallow is not None:
+            self._lose(handler, upstream, length, trouble.swallow)
+            return
+        body = handler.rfile.read(length)
+        passed.body_bytes = len(body)
         if trouble.status is not None:
             self._refuse(handler, trouble)
             return
         onward = http.client.HTTPConnection(upstream, timeout=30)
         headers = {k: v for k, v in handler.headers.items() if k.lower() not in _HOP}
-        onward.request(handler.command, handler.path, body or None, headers)
+        path = handler.path
+        if handler.command == "GET":
+            path = self._uploads.get(path.partition("?")[0], path)
+        onward.request(handler.command, path, body or None, headers)
         answer = onward.getresponse()
         content = answer.read()
         if trouble.change is not None:
@@ -94,8 +109,8 @@ class Between:
         for key, value in answer.getheaders():
             if key.lower() not in _HOP:
                 handler.send_header(key, value)
-        length = answer.getheader("Content-Length") if handler.command == "HEAD" else str(len(content))
-        handler.send_header("Content-Length", length or "0")
+        said = answer.getheader("Content-Length") if handler.command == "HEAD" else str(len(content))
+        handler.send_header("Content-Length", said or "0")
         handler.end_headers()
         if handler.command != "HEAD":
             self._send(handler, passed, content, trouble)
@@ -119,6 +134,22 @@ class Between:
         passed.sent = end
         if end < len(content):
             handler.close_connection = True
+
+    def _lose(self, handler: BaseHTTPRequestHandler, upstream: str, length: int, keep: int) -> None:
+        """The first `keep` bytes of the body reach the registry; then our connection breaks.
+
+        Debian's registry keeps how far an upload came in its address and so cannot be asked by the old one;
+        others keep it themselves, as this does here.
+        """
+        body = handler.rfile.read(min(keep, length))
+        onward = http.client.HTTPConnection(upstream, timeout=30)
+        headers = {k: v for k, v in handler.headers.items() if k.lower() not in (*_HOP, "content-range")}
+        onward.request(handler.command, handler.path, body, headers)
+        answer = onward.getresponse()
+        answer.read()
+        self._uploads[handler.path.partition("?")[0]] = answer.getheader("Location") or ""
+        onward.close()
+        handler.close_connection = True
 
     @staticmethod
     def _refuse(handler: BaseHTTPRequestHandler, trouble: Trouble) -> None:
