@@ -14,6 +14,7 @@ pub mod fd;
 pub mod identity;
 pub mod interface;
 pub mod limit;
+pub mod link;
 pub mod mount;
 pub mod packet;
 pub mod sealed;
