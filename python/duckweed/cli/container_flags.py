@@ -50,6 +50,12 @@ CREATE_FLAGS = (
     Flag("quiet", "q", BOOL, "Do not show progress of a pull"),
     Flag("read-only", "", BOOL, "Mount the root file system read-only"),
     Flag("restart", "", STRING, "What to do when the container ends (no)"),
+    Flag(
+        "root-emulation",
+        "",
+        STRING,
+        "Users and owners for a container with one uid (auto|off|owners|full)",
+    ),
     Flag("rm", "", BOOL, "Remove the container and its anonymous volumes when it ends"),
     Flag("scratch", "", STRING, "Directory for what the container writes (default: the store, if it can)"),
     Flag("security-opt", "", LIST, "Security options (no-new-privileges, seccomp=unconfined, seccomp=FILE)"),

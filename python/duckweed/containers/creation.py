@@ -73,6 +73,12 @@ class Plan:
             return self.options.hostname
         return os.uname().nodename if self.options.network == "host" else self.draft.id[:12]
 
+    @property
+    def root_emulation(self) -> str:
+        """What was asked for; `auto` is what this place needs."""
+        asked = self.options.root_emulation
+        return self.place.root_emulation if asked == "auto" else asked
+
     def rootfs_kind(self) -> str:
         """`host` for the built-in image, else what this place's storage allows."""
         return "host" if self.image.is_host else self.place.rootfs
@@ -114,6 +120,7 @@ class Plan:
                 auto_remove=self.auto_remove(),
                 texts=self.texts() if ephemeral else None,
                 ephemeral=ephemeral,
+                root_emulation=self.root_emulation,
             )
         )
 
@@ -139,6 +146,7 @@ class Plan:
             "rootfs": self.rootfs_kind(),
             "scratch": self.written,
             "idmap": self.place.idmap,
+            "root_emulation": self.root_emulation,
             "isolation": "userns",
             "stop_signal": spec.stop_signal(options, self.config),
             "notes": [*self.place.notes, *options.notes],

@@ -54,6 +54,7 @@ def info(engine: Engine) -> dict[str, Any]:
         "SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless"],
         "Isolation": "userns",
         "IdMap": place.idmap,
+        "RootEmulation": place.root_emulation,
         "Rootfs": place.rootfs,
         "ReadStores": list(engine.layout.read_stores),
         "Scratch": place.running,

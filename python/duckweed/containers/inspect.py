@@ -189,6 +189,7 @@ def inspect(document: Mapping[str, Any], directory: str, state: State) -> dict[s
         "Duckweed": {
             "Isolation": document.get("isolation", "userns"),
             "IdMap": document.get("idmap", ""),
+            "RootEmulation": document.get("root_emulation", "off"),
             "Rootfs": document["rootfs"],
             "Scratch": document.get("scratch") or "",
             "SupervisorPid": state.supervisor_pid if state.running else 0,

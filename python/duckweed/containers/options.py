@@ -72,6 +72,8 @@ class Options:
     platform = ""
     isolation = "auto"
     scratch = ""
+    root_emulation = "auto"
+    refuses_setuid = False  # no-new-privileges was asked for, so emulated setuid programs keep it too
     restart = "no"
     log_driver = "json-file"
     log_opt: Mapping[str, str] = {}
@@ -293,7 +295,7 @@ def _security_opt(options: Options, name: str, value: Any) -> None:
         if key == "no-new-privileges":
             if text.lower() not in ("", "true", "false"):
                 raise UsageError(f'invalid --security-opt: "{entry}"')
-            options.no_new_privileges = text.lower() != "false"
+            options.no_new_privileges = options.refuses_setuid = text.lower() != "false"
         elif key == "seccomp" and text:
             if text in ("unconfined", "builtin"):
                 options.seccomp = "unconfined" if text == "unconfined" else "default"
@@ -442,6 +444,7 @@ _READERS: dict[str, Callable[[Options, str, Any], None]] = {
     "platform": _text,
     "isolation": _isolation,
     "scratch": _text,
+    "root_emulation": _choice("auto", "off", "owners", "full"),
     "restart": _restart,
     "log_driver": _choice("json-file", "none"),
     "log_opt": _log_opt,

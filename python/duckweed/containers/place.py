@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 class Place:
     """`uid_map`, `gid_map` in config.json's form; `idmap` "full" or "single"; `rootfs` "overlay" or "copy";
-    `namespaces` that can be had; `flavour` of the layers; `running`, the scratch directory for what
-    containers write, or "" for the store; `notes`, what is poorer and why, and `news`, what of that is said
-    for the first time.
+    `root_emulation` "off" or "full"; `namespaces` that can be had; `flavour` of the layers; `running`, the
+    scratch directory for what containers write, or "" for the store; `notes`, what is poorer and why, and
+    `news`, what of that is said for the first time.
     """
 
     __slots__ = (
@@ -31,6 +31,7 @@ class Place:
         "namespaces",
         "news",
         "notes",
+        "root_emulation",
         "rootfs",
         "running",
         "uid_map",
@@ -40,6 +41,7 @@ class Place:
         self.isolation = choice.isolation
         self.idmap = choice.idmap
         self.rootfs = choice.rootfs
+        self.root_emulation = choice.root_emulation
         self.namespaces = choice.namespaces
         self.notes = list(choice.notes)
         self.news: list[str] = []

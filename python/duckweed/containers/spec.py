@@ -185,6 +185,7 @@ def compose(
     auto_remove: Mapping[str, Sequence[str]] | None = None,
     texts: Mapping[str, str] | None = None,
     ephemeral: bool = False,
+    root_emulation: str = "off",
 ) -> dict[str, Any]:
     """The whole config.json of one container."""
     capabilities = capability_sets(options)
@@ -221,6 +222,10 @@ def compose(
         mounts = [mount for mount in mounts if mount["destination"] not in taken]
     mounts += user_mounts(points)
     annotation = _annotation(options, config, container_id, directory, rootfs, auto_remove, ephemeral)
+    if root_emulation != "off":
+        annotation["root_emulation"] = root_emulation
+        if options.refuses_setuid:
+            annotation["refuses_setuid"] = True
     spec: dict[str, Any] = {
         "ociVersion": "1.2.0",
         "process": process,

@@ -28,9 +28,10 @@ _REQUIRED = ("userns", "uid_map", "mntns", "mount")
 
 class Choice:
     """`isolation`: "userns". `uid_map`, `gid_map`: lines `(container, host, size)`. `flavour`: of the layers
-    (contracts §1). `rootfs`: "overlay" or "copy". `namespaces`: those of config.json that can be had, `netns`
-    and `pidns` for short. `running`: the scratch directory, when the store is not to be run from. `notes`:
-    what is poorer here, one line each, without the `note: ` before it.
+    (contracts §1). `rootfs`: "overlay" or "copy". `root_emulation`: "off", or "full" where only one id is
+    mapped. `namespaces`: those of config.json that can be had, `netns` and `pidns` for short. `running`: the
+    scratch directory, when the store is not to be run from. `notes`: what is poorer here, one line each,
+    without the `note: ` before it.
     """
 
     __slots__ = (
@@ -40,6 +41,7 @@ class Choice:
         "isolation",
         "namespaces",
         "notes",
+        "root_emulation",
         "rootfs",
         "running",
         "uid_map",
@@ -52,6 +54,7 @@ class Choice:
         self.idmap = "single"
         self.flavour = "single"
         self.rootfs = "overlay"
+        self.root_emulation = "off"
         self.namespaces: tuple[str, ...] = ()
         self.notes: list[str] = []
         self.running: RunningPlace | None = None
@@ -92,6 +95,7 @@ def decide(
             raise _no_userns(facts, name)
     choice = Choice("userns")
     _choose_ids(choice, facts, idmap)
+    _choose_emulation(choice, facts)
     _choose_rootfs(choice, running.facts if running is not None else facts, rootfs)
     _choose_namespaces(choice, facts)
     if running is not None:
@@ -144,6 +148,18 @@ def _choose_ids(choice: Choice, facts: Facts, idmap: str) -> None:
     elif idmap == "auto" and uids and gids:
         name = "newuidmap" if not facts.ok("newuidmap") else "newgidmap"
         choice.notes.append(f"your subordinate ids cannot be used: {facts.detail(name)}")
+
+
+def _choose_emulation(choice: Choice, facts: Facts) -> None:
+    if choice.idmap == "full":
+        return
+    if facts.ok("seccomp_notify") and facts.ok("seccomp_addfd"):
+        choice.root_emulation = "full"
+        return
+    name = "seccomp_addfd" if facts.ok("seccomp_notify") else "seccomp_notify"
+    choice.notes.append(
+        f"other users cannot be emulated here {facts.why(name)}; chown and su fail in containers"
+    )
 
 
 def _first(ranges: list[list[int]]) -> tuple[int, int]:

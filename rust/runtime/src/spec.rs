@@ -185,6 +185,10 @@ pub struct Block {
     pub make_cwd: bool,
     /// The profile when `linux.seccomp` is absent.
     pub seccomp: Option<SeccompProfile>,
+    /// What the supervisor answers for the kernel.
+    pub root_emulation: RootEmulation,
+    /// `--security-opt no-new-privileges` was asked for: setuid programs are not emulated either.
+    pub refuses_setuid: bool,
     /// Pid 1 is ours.
     pub init: bool,
     /// Managed mode: what the command reads.
@@ -271,6 +275,30 @@ pub struct AutoRemove {
     pub paths: Vec<PathBuf>,
     /// Links in `names/`; they go first.
     pub names: Vec<PathBuf>,
+}
+
+/// `root_emulation` of the block.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RootEmulation {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Owners, devices and attributes of files.
+    Owners,
+    /// Ids of processes too.
+    Full,
+}
+
+impl RootEmulation {
+    /// The crate's mode; `None` when off.
+    pub fn mode(self) -> Option<duckweed_trap::Mode> {
+        match self {
+            Self::Off => None,
+            Self::Owners => Some(duckweed_trap::Mode::Owners),
+            Self::Full => Some(duckweed_trap::Mode::Full),
+        }
+    }
 }
 
 /// `seccomp` of the block.

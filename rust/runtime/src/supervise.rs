@@ -195,10 +195,11 @@ fn start_locked(
     let mut channel = Connection::new(options.channel).doing(Code::Internal, || "use the channel")?;
     let first = if options.inherit { None } else { waiting_attach(&channel) };
     let (started, stdio) = match options.ahead {
-        Some(ahead) => (ahead.finish()?, Stdio::default()),
+        Some(ahead) => (ahead.finish(bundle)?, Stdio::default()),
         None => start_with_stdio(bundle, terms, options.inherit, first)?,
     };
     let init = Child::new(started.pidfd);
+    let emulation = started.emulation;
     // Only now: the mask would be the container's too.
     let signals = [Signal::TERM, Signal::INT, Signal::HUP].map(Signal::as_raw);
     let signals = Signals::block(&signals).doing(Code::Internal, || "watch signals")?;
@@ -231,6 +232,7 @@ fn start_locked(
         events: Events::new().doing(Code::Internal, || "make an epoll descriptor")?,
         signals,
         init,
+        emulation,
         stdio,
         log,
         connections,
@@ -310,7 +312,7 @@ fn lock(place: &Place) -> Result<Option<OwnedFd>, StartError> {
 }
 
 /// Puts /dev/null in the place of descriptors 0, 1 and 2.
-fn silence() -> std::io::Result<()> {
+pub(crate) fn silence() -> std::io::Result<()> {
     let null = stdio::null()?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;

@@ -1,7 +1,7 @@
 //! Descriptors that arrive as numbers: from a command line, or from Python.
 
 use std::io;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Borrows an open descriptor by number.
 ///
@@ -37,4 +37,35 @@ fn check(number: RawFd) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// Closes every descriptor but `keep` and 0, 1, 2: for a child of fork that goes on without exec.
+///
+/// The objects of this process that own the others must never be dropped or used again: such a child
+/// ends by [`crate::clone::exit`].
+pub fn close_all_but(keep: &[BorrowedFd<'_>]) {
+    let mut kept: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).chain([0, 1, 2]).collect();
+    kept.sort_unstable();
+    kept.dedup();
+    let mut from = 0;
+    for number in kept {
+        close_between(from, number - 1);
+        from = number + 1;
+    }
+    close_between(from, RawFd::MAX);
+}
+
+fn close_between(first: RawFd, last: RawFd) {
+    if first > last {
+        return;
+    }
+    // SAFETY: three integers. Owners of what is closed here are not used again (the caller's promise above).
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    if result < 0 {
+        let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(65536);
+        for number in first..=last.min(most.min(1 << 20) as RawFd) {
+            // SAFETY: as above; EBADF for a number that is not open.
+            unsafe { libc::close(number) };
+        }
+    }
 }

@@ -28,6 +28,7 @@ pub mod builtin;
 pub mod oci;
 pub mod policy;
 pub mod table;
+mod traps;
 
 #[cfg(test)]
 mod interpreter;
@@ -70,7 +71,7 @@ pub enum SeccompError {
 ///
 /// `seccomp` is the bundle's `linux.seccomp` and wins; `builtin` is used when it is
 /// absent. `capabilities` is the container's effective set as a mask of `1 << CAP_*`:
-/// the built-in profile opens calls for some of them.
+/// the built-in profile opens calls for some of them. `emulation` traps what the supervisor answers.
 ///
 /// # Errors
 /// See [`SeccompError`]; only rules from a bundle can fail.
@@ -78,11 +79,16 @@ pub fn program(
     seccomp: Option<&oci::Seccomp>,
     builtin: Option<Builtin>,
     capabilities: u64,
+    emulation: Option<duckweed_trap::Mode>,
 ) -> Result<Option<Vec<Instruction>>, SeccompError> {
-    let policies = match (seccomp, builtin) {
+    let mut policies = match (seccomp, builtin) {
         (Some(rules), _) => rules.policies()?,
         (None, Some(Builtin::Default)) => builtin::policies(capabilities, builtin::kernel()),
+        (None, Some(Builtin::Unconfined) | None) if emulation.is_some() => traps::open(),
         (None, Some(Builtin::Unconfined) | None) => return Ok(None),
     };
+    if let Some(mode) = emulation {
+        traps::lay(&mut policies, mode);
+    }
     assemble::assemble(&policies).map(Some)
 }

@@ -72,6 +72,11 @@ impl Supervisor {
     }
 
     fn record(&mut self, exit_code: i32) {
+        // Whoever hears of the end finds the owners on disk too.
+        if let Some(emulation) = self.emulation.take() {
+            let (read, none) = (super::events::Interest::READ, super::events::Interest::NONE);
+            let _ = self.events.change(&emulation, super::events::Source::Emulation, read, none);
+        }
         for stream in [Stream::Stdout, Stream::Stderr] {
             if let Some(log) = &mut self.log {
                 log.finish(stream);

@@ -17,6 +17,8 @@ pub enum Source {
     Signals,
     /// Init has ended.
     Init,
+    /// The emulator has ended.
+    Emulation,
     /// The container reads its stdin.
     Input,
     /// It wrote to stdout or its terminal.
@@ -43,6 +45,7 @@ impl Source {
             Self::Connection(number) => (6, number),
             Self::Session(number) => (7, number),
             Self::Terminal(number) => (8, number),
+            Self::Emulation => (9, 0),
         };
         kind << 32 | u64::from(number)
     }
@@ -59,6 +62,7 @@ impl Source {
             6 => Self::Connection(number),
             7 => Self::Session(number),
             8 => Self::Terminal(number),
+            9 => Self::Emulation,
             _ => return None,
         })
     }
@@ -154,6 +158,7 @@ mod tests {
             Source::Connection(0),
             Source::Session(u32::MAX),
             Source::Terminal(7),
+            Source::Emulation,
         ] {
             assert_eq!(Source::unpack(source.pack()), Some(source));
         }

@@ -57,8 +57,9 @@ impl Supervisor {
                 &loaded
             }
         };
-        let Started { pid, pidfd, console } =
-            userns::exec(bundle, self.init.as_fd(), &userns_request(request), io)?;
+        let request_inside = userns_request(request);
+        let Started { pid, pidfd, console, .. } =
+            userns::exec(bundle, self.init.as_fd(), &request_inside, io, self.emulation.as_ref())?;
         let (for_client, terminal) = if request.detach { (None, console) } else { (console, None) };
         let session = Session {
             child: Child::new(pidfd),

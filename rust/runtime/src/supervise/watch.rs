@@ -23,6 +23,7 @@ use super::state::State;
 use super::stdio::{Read, Stdio};
 use super::terms::Terms;
 use crate::bundle::Bundle;
+use crate::emulation::Emulation;
 use crate::message::{packet, ClientMessage};
 
 /// Stdin that may wait for the container before a client is not listened to any more. Ours never
@@ -59,6 +60,8 @@ pub struct Supervisor {
     pub(super) events: Events,
     pub(super) signals: Signals,
     pub(super) init: Child,
+    /// Who answers the container's trapped calls.
+    pub(super) emulation: Option<Emulation>,
     pub(super) stdio: Stdio,
     pub(super) log: Option<Log>,
     pub(super) connections: Slots<Connection>,
@@ -85,6 +88,9 @@ impl Supervisor {
         let none = Interest::NONE;
         self.events.change(&self.signals, Source::Signals, none, Interest::READ)?;
         self.events.change(&self.init, Source::Init, none, Interest::READ)?;
+        if let Some(emulation) = &self.emulation {
+            self.events.change(emulation, Source::Emulation, none, Interest::READ)?;
+        }
         let mut found = Vec::with_capacity(32);
         let mut buffer = vec![0; packet::LARGEST];
         loop {
@@ -129,12 +135,21 @@ impl Supervisor {
                     self.begin_ending(exit_code, buffer);
                 }
             }
+            Source::Emulation => self.lose_emulation(),
             Source::Input => self.write_input(),
             Source::Stdout => self.read_output(Stream::Stdout, buffer),
             Source::Stderr => self.read_output(Stream::Stderr, buffer),
             Source::Connection(number) => self.listen_to(number, buffer),
             Source::Session(number) => self.end_session(number),
             Source::Terminal(number) => self.drain_terminal(number, buffer),
+        }
+    }
+
+    /// Nobody answers the container any more: it would only see calls that do not exist.
+    fn lose_emulation(&mut self) {
+        if let Some(emulation) = self.emulation.take() {
+            let _ = self.events.change(&emulation, Source::Emulation, Interest::READ, Interest::NONE);
+            self.init.kill();
         }
     }
 

@@ -85,9 +85,9 @@ impl Ahead {
     ///
     /// # Errors
     /// As [`super::start`].
-    pub fn finish(mut self) -> Result<Started, StartError> {
+    pub fn finish(mut self, bundle: &Bundle) -> Result<Started, StartError> {
         match self.pidfd.take() {
-            Some(pidfd) => finish(self.pid, pidfd, &self.socket, Ok(())),
+            Some(pidfd) => finish(self.pid, pidfd, &self.socket, Ok(()), bundle),
             None => Err(StartError::new(Code::Internal, "start", "started twice")),
         }
     }

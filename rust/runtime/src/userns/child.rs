@@ -18,6 +18,7 @@ use super::mounts::{self, Place, Prepared};
 use super::plan::Plan;
 use super::user::{self, Identity};
 use super::{command, init, kernel, resolve, root, terminal, Io};
+use crate::emulation::Arrival;
 use crate::spec::Mount;
 use crate::start_error::{Code, Doing as _, StartError};
 
@@ -26,12 +27,14 @@ const LARGEST_TABLE: u64 = 4 << 20;
 
 /// Everything after the fork; the socket closes by itself when the command runs.
 pub(super) fn become_command(plan: Plan<'_>, warm: Option<Warm>, socket: OwnedFd) -> ! {
+    // While the host's /proc is there.
+    let arrival = Arrival::first(&plan);
     let (error, socket) = match prepare(&plan, warm, &socket) {
         Ok((identity, env)) if plan.bundle.block.init => match init::stay_behind(socket) {
-            Ok(socket) => (execute(&plan, &identity, &env, &socket), socket),
+            Ok(socket) => (execute(&plan, &identity, &env, arrival, &socket), socket),
             Err((socket, error)) => (error, socket),
         },
-        Ok((identity, env)) => (execute(&plan, &identity, &env, &socket), socket),
+        Ok((identity, env)) => (execute(&plan, &identity, &env, arrival, &socket), socket),
         Err(error) => (error, socket),
     };
     report(&socket, &error);
@@ -46,12 +49,17 @@ pub(super) fn report(socket: &OwnedFd, error: &StartError) {
 }
 
 /// The last part of the way, the same for a container's command and an exec's.
-pub(super) fn execute(plan: &Plan<'_>, identity: &Identity, env: &[String], socket: &OwnedFd) -> StartError {
-    let process = &plan.bundle.spec.process;
-    match become_user(plan, identity, &process.cwd, env, socket) {
+pub(super) fn execute(
+    plan: &Plan<'_>,
+    identity: &Identity,
+    env: &[String],
+    arrival: Result<Arrival, StartError>,
+    socket: &OwnedFd,
+) -> StartError {
+    match arrival.and_then(|arrival| become_user(plan, identity, env, &arrival, socket)) {
         Ok(program) => {
             let search = plan.bundle.block.path_search.unwrap_or(true);
-            command::exec(&process.args[0], env, search, &program)
+            command::exec(&plan.bundle.spec.process.args[0], env, search, &program)
         }
         Err(error) => error,
     }
@@ -214,9 +222,12 @@ pub(super) fn identify(plan: &Plan<'_>, root: BorrowedFd<'_>) -> Result<(Identit
         gid: process.user.gid,
         groups: process.user.additional_gids.clone(),
         home: None,
+        made_home: None,
     };
     let identity = look_up(root, wanted, &plan.bundle.block.groups, fallback, &mut env)?;
-    check_mapped(&identity, wanted, plan.maps.as_ref())?;
+    if !plan.emulates_users() {
+        check_mapped(&identity, wanted, plan.maps.as_ref())?;
+    }
     if plan.bundle.block.make_cwd && !process.cwd.is_empty() {
         let cwd = Path::new(&process.cwd);
         if let Err(Errno::NOENT) = resolve::open(root, cwd, OFlags::PATH) {
@@ -226,6 +237,9 @@ pub(super) fn identify(plan: &Plan<'_>, root: BorrowedFd<'_>) -> Result<(Identit
                 (rustix::process::Uid::from_raw(identity.uid), rustix::process::Gid::from_raw(identity.gid));
             let made =
                 resolve::open(root, cwd, OFlags::RDONLY | OFlags::DIRECTORY).doing(Code::BadCwd, context)?;
+            if plan.emulates_users() {
+                return Ok((Identity { made_home: Some(process.cwd.clone()), ..identity }, env));
+            }
             rustix::fs::fchown(made, Some(uid), Some(gid)).doing(Code::BadCwd, context)?;
         }
     }
@@ -283,8 +297,8 @@ fn table(root: BorrowedFd<'_>, path: &'static str) -> Result<Vec<u8>, StartError
 fn become_user(
     plan: &Plan<'_>,
     identity: &Identity,
-    cwd: &str,
     env: &[String],
+    arrival: &Arrival,
     socket: &OwnedFd,
 ) -> Result<duckweed_sys::exec::Program, StartError> {
     let process = &plan.bundle.spec.process;
@@ -296,28 +310,39 @@ fn become_user(
     duckweed_sys::exec::close_on_exec_from(3).doing(Code::Internal, || "close what is inherited")?;
     credentials::limit(&process.rlimits)?;
     rustix::process::umask(Mode::from_raw_mode(process.user.umask.unwrap_or(0o022)));
-    let cwd = if cwd.is_empty() { "/" } else { cwd };
+    let cwd = if process.cwd.is_empty() { "/" } else { &process.cwd };
     let entered = rustix::process::chdir(cwd);
-    if process.no_new_privileges {
+    // Setuid programs are emulated, so the kernel need not honour them.
+    let no_new_privileges = process.no_new_privileges || plan.emulation.is_some();
+    if no_new_privileges {
         rustix::thread::set_no_new_privs(true).doing(Code::Internal, || "set no_new_privs")?;
     } else {
-        filter(plan)?;
+        filter(plan, identity, arrival, socket)?;
     }
-    take_on(identity, plan.capabilities, plan.maps.as_ref())?;
+    let root = Identity { groups: identity.groups.clone(), ..Identity::default() };
+    take_on(if plan.emulates_users() { &root } else { identity }, plan.capabilities, plan.maps.as_ref())?;
     if entered.is_err() {
         // Root inside may be nobody on a network file system where the user is somebody.
         rustix::process::chdir(cwd).doing(Code::BadCwd, || format!("enter the working directory {cwd}"))?;
     }
     duckweed_sys::exec::reset_signals();
-    if process.no_new_privileges {
-        filter(plan)?;
-    }
     parent_is_there(socket)?;
+    if no_new_privileges {
+        filter(plan, identity, arrival, socket)?;
+    }
     Ok(program)
 }
 
-fn filter(plan: &Plan<'_>) -> Result<(), StartError> {
+fn filter(
+    plan: &Plan<'_>,
+    identity: &Identity,
+    arrival: &Arrival,
+    socket: &OwnedFd,
+) -> Result<(), StartError> {
     match &plan.filter {
+        Some(filter) if plan.emulation.is_some() => {
+            arrival.announce(&filter.program, filter.flags, identity, socket)
+        }
         Some(filter) => duckweed_sys::seccomp::install(&filter.program, filter.flags)
             .doing(Code::Seccomp, || "install the system call filter"),
         None => Ok(()),

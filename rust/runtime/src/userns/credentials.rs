@@ -59,7 +59,7 @@ const NAMES: [&str; 41] = [
 
 /// The five sets as masks of `1 << CAP_*`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct CapabilityMasks {
+pub(crate) struct CapabilityMasks {
     pub bounding: u64,
     pub effective: u64,
     pub permitted: u64,
@@ -95,6 +95,11 @@ fn mask(names: &[String]) -> u64 {
         .iter()
         .filter_map(|name| NAMES.iter().position(|known| *known == name.strip_prefix("CAP_").unwrap_or(name)))
         .fold(0, |mask, number| mask | 1 << number)
+}
+
+/// The capabilities with these names as a mask of `1 << CAP_*`.
+pub(crate) fn capability_mask(names: &[String]) -> u64 {
+    mask(names)
 }
 
 /// Becomes `identity` with no more than `masks`.

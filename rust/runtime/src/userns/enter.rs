@@ -23,9 +23,10 @@ use rustix::thread::{move_into_thread_name_spaces, ThreadNameSpaceType};
 
 use super::child::{execute, identify, report};
 use super::credentials::{die_with_parent, hide_from_container, CapabilityMasks};
-use super::plan::Plan;
+use super::plan::{Filter, Plan};
 use super::{go, outcome, reap, start_socket, terminal, ExecRequest, Io, Started};
 use crate::bundle::Bundle;
+use crate::emulation::{Arrival, Emulation, Heard};
 use crate::start_error::{Code, Doing as _, StartError};
 
 /// Starts a command in a running container, `init` (a pidfd) being its first process.
@@ -37,12 +38,13 @@ pub fn exec(
     init: BorrowedFd<'_>,
     request: &ExecRequest,
     io: Io,
+    emulation: Option<&Emulation>,
 ) -> Result<Started, StartError> {
     let bundle = with_request(bundle, request);
     let mut plan = Plan::new(&bundle, io)?;
     if request.privileged {
         plan.capabilities = CapabilityMasks::all();
-        plan.filter = None;
+        plan.filter = Filter::emulation_only(plan.emulation)?;
     }
     let (ours, theirs) = start_socket()?;
     match clone::fork(0).doing(Code::Internal, || "fork")? {
@@ -59,13 +61,13 @@ pub fn exec(
             drop(theirs);
             drop(plan.io);
             reap(pid)?;
-            adopt(&ours)
+            adopt(&ours, emulation)
         }
     }
 }
 
 /// The command's pid comes first, or the error that kept it from being made.
-fn adopt(socket: &OwnedFd) -> Result<Started, StartError> {
+fn adopt(socket: &OwnedFd, emulation: Option<&Emulation>) -> Result<Started, StartError> {
     let mut bytes = [0; 4096];
     let (length, _) = rustix::net::recv(socket, &mut bytes, rustix::net::RecvFlags::empty())
         .doing(Code::Internal, || "hear from the child")?;
@@ -83,7 +85,11 @@ fn adopt(socket: &OwnedFd) -> Result<Started, StartError> {
     // Our own child and not reaped yet: the pid cannot mean another process.
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
         .doing(Code::Internal, || "open the command's pidfd");
-    super::finish_with(pid, pidfd, go(socket).and_then(|()| outcome(socket)))
+    let mut take_in = |heard: Heard| match emulation {
+        Some(emulation) => emulation.take_in(&heard).map(|()| None),
+        None => Err(StartError::new(Code::Seccomp, "emulate root", "nobody answers in this container")),
+    };
+    super::finish_with(pid, pidfd, go(socket).and_then(|()| outcome(socket, &mut take_in)))
 }
 
 /// The bundle as it would be if the request were its command.
@@ -120,7 +126,7 @@ fn enter(plan: &Plan<'_>, init: BorrowedFd<'_>, socket: &OwnedFd) -> Result<(), 
     match clone::fork(clone::PARENT).doing(Code::Internal, || "fork in the container")? {
         Fork::Child => {
             let error = match arrive(plan, socket) {
-                Ok((identity, env)) => execute(plan, &identity, &env, socket),
+                Ok((identity, env)) => execute(plan, &identity, &env, Ok(Arrival::later()), socket),
                 Err(error) => error,
             };
             report(socket, &error);

@@ -44,7 +44,7 @@ pub mod user;
 pub use ahead::Ahead;
 pub use enter::exec;
 pub use namespace::{join, make, remove_trees};
-pub(crate) use {namespace::inside, tree::remove};
+pub(crate) use {credentials::capability_mask, namespace::inside, plan::Plan, tree::remove};
 
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -58,6 +58,7 @@ use rustix::process::Pid;
 use serde::Deserialize;
 
 use crate::bundle::Bundle;
+use crate::emulation::{Emulation, Heard};
 use crate::start_error::{Code, Doing as _, StartError};
 
 /// The command's stdin, stdout and stderr.
@@ -92,6 +93,8 @@ pub struct Started {
     pub pidfd: OwnedFd,
     /// The terminal's master side, for [`Io::Terminal`].
     pub console: Option<OwnedFd>,
+    /// Who answers its trapped calls, when it is the container's first and there are any.
+    pub emulation: Option<Emulation>,
 }
 
 /// A command for a running container, contracts.md §6.
@@ -140,7 +143,7 @@ pub fn start(bundle: &Bundle, io: Io) -> Result<Started, StartError> {
                 }
                 _ => Ok(()),
             };
-            finish(pid, pidfd, &ours, maps)
+            finish(pid, pidfd, &ours, maps, bundle)
         }
     }
 }
@@ -189,18 +192,25 @@ fn finish(
     pidfd: OwnedFd,
     socket: &OwnedFd,
     so_far: Result<(), StartError>,
+    bundle: &Bundle,
 ) -> Result<Started, StartError> {
     // The child's own word comes first: one that gave up makes every message to it fail.
-    let heard = if so_far.is_ok() || is_over(&pidfd) { outcome(socket) } else { Ok(None) };
-    finish_with(pid, Ok(pidfd), heard.and_then(|console| so_far.map(|()| console)))
+    let mut emulate = |heard: Heard| Emulation::start(bundle, heard).map(Some);
+    let heard = if so_far.is_ok() || is_over(&pidfd) {
+        outcome(socket, &mut emulate)
+    } else {
+        Ok(Outcome::default())
+    };
+    finish_with(pid, Ok(pidfd), heard.and_then(|outcome| so_far.map(|()| outcome)))
 }
 
 fn finish_with(
     pid: Pid,
     pidfd: Result<OwnedFd, StartError>,
-    console: Result<Option<OwnedFd>, StartError>,
+    outcome: Result<Outcome, StartError>,
 ) -> Result<Started, StartError> {
-    match pidfd.and_then(|pidfd| console.map(|console| Started { pid, pidfd, console })) {
+    let started = |pidfd, Outcome { console, emulation }| Started { pid, pidfd, console, emulation };
+    match pidfd.and_then(|pidfd| outcome.map(|outcome| started(pidfd, outcome))) {
         Ok(started) => Ok(started),
         Err(error) => {
             // Not reaped yet, so the pid is still this child's.
@@ -217,12 +227,22 @@ fn is_over(pidfd: &OwnedFd) -> bool {
     poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready == 1)
 }
 
-/// Reads the start socket to its end: perhaps a console, then an error or nothing.
-fn outcome(socket: &OwnedFd) -> Result<Option<OwnedFd>, StartError> {
-    let mut console = None;
+/// What came with a good start.
+#[derive(Debug, Default)]
+struct Outcome {
+    console: Option<OwnedFd>,
+    emulation: Option<Emulation>,
+}
+
+/// Reads the start socket to its end: perhaps a console, perhaps a listener, then an error or nothing.
+fn outcome(
+    socket: &OwnedFd,
+    emulate: &mut dyn FnMut(Heard) -> Result<Option<Emulation>, StartError>,
+) -> Result<Outcome, StartError> {
+    let mut outcome = Outcome::default();
     let mut bytes = vec![0; 16 * 1024];
     loop {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut parts = [std::io::IoSliceMut::new(&mut bytes)];
         let message = match rustix::net::recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
@@ -230,15 +250,34 @@ fn outcome(socket: &OwnedFd) -> Result<Option<OwnedFd>, StartError> {
             other => other.doing(Code::Internal, || "hear from the child")?,
         };
         if message.bytes == 0 {
-            return Ok(console);
+            return Ok(outcome);
         }
+        let mut fds = Vec::new();
         for part in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(mut fds) = part {
-                console = fds.next();
+            if let RecvAncillaryMessage::ScmRights(more) = part {
+                fds.extend(more);
             }
         }
-        if let Ok(error) = serde_json::from_slice(&bytes[..message.bytes]) {
+        let text = &bytes[..message.bytes];
+        if let Some(heard) = Heard::parse(text, &mut fds) {
+            outcome.emulation = emulate(heard)?;
+        } else if let Ok(error) = serde_json::from_slice(text) {
             return Err(error);
+        } else {
+            outcome.console = fds.into_iter().next();
         }
     }
+}
+
+/// The emulator's stdio is nobody's, and what it makes has the mode it is told.
+pub(crate) fn silence_for_emulator() -> Result<(), StartError> {
+    credentials::die_with_parent()?;
+    rustix::process::umask(rustix::fs::Mode::empty());
+    crate::supervise::silence().doing(Code::Internal, || "open /dev/null")
+}
+
+/// After a change of namespaces: still nobody inside may look at us, and we go when the supervisor goes.
+pub(crate) fn stay_hidden() -> Result<(), StartError> {
+    credentials::hide_from_container()?;
+    credentials::die_with_parent()
 }

@@ -15,7 +15,7 @@ use crate::start_error::{Code, StartError};
 
 /// All that the child needs.
 #[derive(Debug)]
-pub(super) struct Plan<'a> {
+pub(crate) struct Plan<'a> {
     pub bundle: &'a Bundle,
     pub io: Io,
     pub namespaces: Namespaces,
@@ -23,11 +23,13 @@ pub(super) struct Plan<'a> {
     pub maps: Option<Maps>,
     pub capabilities: CapabilityMasks,
     pub filter: Option<Filter>,
+    /// What the supervisor answers for the kernel.
+    pub emulation: Option<duckweed_trap::Mode>,
 }
 
 /// A system call filter and its `SECCOMP_FILTER_FLAG_*`.
 #[derive(Debug)]
-pub(super) struct Filter {
+pub(crate) struct Filter {
     pub program: Vec<Instruction>,
     pub flags: u32,
 }
@@ -51,18 +53,31 @@ impl<'a> Plan<'a> {
             namespaces.flags &= !clone::NEWUSER;
         }
         let filter = Filter::new(bundle, capabilities.effective)?;
-        Ok(Plan { bundle, io, namespaces, maps, capabilities, filter })
+        let emulation = bundle.block.root_emulation.mode();
+        Ok(Plan { bundle, io, namespaces, maps, capabilities, filter, emulation })
+    }
+
+    /// Whether every user is root to the kernel, whoever it is to itself.
+    pub fn emulates_users(&self) -> bool {
+        self.emulation == Some(duckweed_trap::Mode::Full)
     }
 }
 
 impl Filter {
+    /// Without rules but for what is emulated: `--privileged`.
+    pub fn emulation_only(mode: Option<duckweed_trap::Mode>) -> Result<Option<Filter>, StartError> {
+        let program = seccomp::program(None, Some(Builtin::Unconfined), 0, mode)
+            .map_err(|error| StartError::new(Code::Seccomp, "make the filter", error.to_string()))?;
+        Ok(program.map(|program| Filter { program, flags: 0 }))
+    }
+
     pub fn new(bundle: &Bundle, capabilities: u64) -> Result<Option<Filter>, StartError> {
         let builtin = bundle.block.seccomp.map(|profile| match profile {
             SeccompProfile::Default => Builtin::Default,
             SeccompProfile::Unconfined => Builtin::Unconfined,
         });
         let rules = bundle.spec.linux.seccomp.as_ref();
-        let program = seccomp::program(rules, builtin, capabilities)
+        let program = seccomp::program(rules, builtin, capabilities, bundle.block.root_emulation.mode())
             .map_err(|error| StartError::new(Code::Seccomp, "make the filter", error.to_string()))?;
         Ok(program.map(|program| Filter { program, flags: rules.map_or(0, |rules| rules.flag_bits()) }))
     }
@@ -70,7 +85,7 @@ impl Filter {
 
 /// The namespaces to make.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Namespaces {
+pub(crate) struct Namespaces {
     pub flags: Flags,
 }
 

@@ -14,6 +14,8 @@ pub struct Identity {
     pub groups: Vec<u32>,
     /// The home directory, when passwd knows the user.
     pub home: Option<String>,
+    /// A working directory that was made for it and shall be its own, where owners are emulated.
+    pub made_home: Option<String>,
 }
 
 /// A line of passwd.
@@ -42,6 +44,7 @@ pub fn resolve(wanted: &str, passwd: &[u8], group: &[u8]) -> Result<Identity, St
             gid: account.gid,
             groups: Vec::new(),
             home: Some(String::from_utf8_lossy(account.home).into_owned()),
+            made_home: None,
         },
         (None, Some(uid)) => Identity { uid, ..Identity::default() },
         (None, None) => {

@@ -1,0 +1,151 @@
+//! The emulator: a process of the supervisor's that answers a container's trapped calls.
+//!
+//! ```text
+//! supervisor --fork--> emulator            in the container's user and mount namespace, with all of its
+//!     |   control          |               capabilities; not in its pid namespace: nobody inside sees it
+//!     +---- listener ----->+-- a thread for each listener: receive, handle, answer
+//! ```
+//!
+//! Every command that enters the container by itself (the first one, each exec) has a filter and
+//! a listener of its own; all share one [`World`], behind one lock. The supervisor hands listeners over on
+//! the control socket and closes that when the container has ended. If the emulator dies, the
+//! container's calls fail with ENOSYS, and the supervisor ends it.
+//!
+//! Other parts can answer calls of their own in the same filter and loop: [`Answers`] maps call
+//! numbers to handlers, and a kernel allows one listener in a chain of filters.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use duckweed_sys::notify::{self, Notification};
+use rustix::event::{poll, PollFd, PollFlags};
+use rustix::io::Errno;
+
+use crate::call::{Call, Outcome, Verdict, UNREADABLE};
+use crate::credentials::{Credentials, Known};
+use crate::handlers;
+use crate::owners::{Owners, Record};
+use crate::view::View;
+use crate::world::World;
+use crate::Mode;
+
+/// Answers one kind of call.
+pub type Answer = Box<dyn Fn(&Call) -> Outcome + Send + Sync>;
+
+/// Who answers which call.
+#[derive(Default)]
+pub struct Answers {
+    by_number: HashMap<i64, Answer>,
+}
+
+impl std::fmt::Debug for Answers {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_list().entries(self.by_number.keys()).finish()
+    }
+}
+
+impl Answers {
+    /// Has `answer` answer the calls with this number. The filter must trap them.
+    pub fn add(&mut self, number: i64, answer: Answer) {
+        self.by_number.insert(number, answer);
+    }
+
+    /// Root emulation's answers.
+    pub fn emulate(&mut self, mode: Mode, world: &Arc<Mutex<World>>) {
+        for row in handlers::rows(mode) {
+            let (world, handler) = (Arc::clone(world), row.handler);
+            self.add(
+                row.number,
+                Box::new(move |call| {
+                    let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
+                    handler(&mut world, call)
+                }),
+            );
+        }
+    }
+
+    fn decide(&self, notification: &Notification) -> Outcome {
+        match self.by_number.get(&i64::from(notification.number)) {
+            Some(answer) => answer(&Call::new(notification)),
+            None => Err(Errno::NOSYS),
+        }
+    }
+}
+
+/// What the emulation begins with. Everything is opened outside of the container.
+#[derive(Debug)]
+pub struct Start {
+    /// How much is emulated.
+    pub mode: Mode,
+    /// A /proc of the emulator's own pid namespace.
+    pub proc: OwnedFd,
+    /// The container's directory, where the log of owners lies.
+    pub directory: OwnedFd,
+    /// Overlay's upperdir.
+    pub upper: Option<OwnedFd>,
+    /// What the layers say: inode and record.
+    pub lower: Vec<(u64, Record)>,
+    /// The container's root.
+    pub root: Credentials,
+}
+
+/// Makes the world. The process must have entered the container's namespaces.
+///
+/// # Errors
+/// The log of owners cannot be read.
+pub fn world(start: Start) -> io::Result<World> {
+    let mut owners = Owners::open(start.directory)?;
+    for (inode, record) in start.lower {
+        owners.learn_lower(inode, record);
+    }
+    let view = View::new(start.proc, start.upper)?;
+    Ok(World { view, owners, known: Known::new(start.root) })
+}
+
+/// Answers the calls of one listener until nobody is left who could make one.
+///
+/// The first call comes from the process that made the listener; `arrives` is told its pid before that call is answered.
+pub fn serve(listener: &OwnedFd, answers: &Answers, arrives: impl FnOnce(i32)) {
+    let _ = notify::wake_in_place(listener);
+    let mut arrives = Some(arrives);
+    loop {
+        let mut fds = [PollFd::new(listener, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Err(Errno::INTR) => continue,
+            Err(_) => return,
+            Ok(_) => {}
+        }
+        let events = fds[0].revents();
+        if !events.contains(PollFlags::IN) {
+            return;
+        }
+        match notify::receive(listener) {
+            Ok(notification) => {
+                if let Some(arrives) = arrives.take() {
+                    arrives(notification.pid);
+                }
+                answer(listener, answers, &notification);
+            }
+            // The caller was killed meanwhile.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+fn answer(listener: &OwnedFd, answers: &Answers, notification: &Notification) {
+    let id = notification.id;
+    // An answer that does not arrive has nobody left to hear it.
+    let _ = match answers.decide(notification) {
+        Ok(Verdict::GoOn) | Err(UNREADABLE) => notify::go_on(listener.as_fd(), id),
+        Ok(Verdict::Value(value)) => notify::answer(listener.as_fd(), id, value),
+        Ok(Verdict::Descriptor { fd, close_on_exec }) => {
+            notify::answer_with_fd(listener.as_fd(), id, fd, close_on_exec).or_else(|error| {
+                notify::refuse(listener.as_fd(), id, error.raw_os_error().unwrap_or(libc::EIO))
+            })
+        }
+        Err(errno) => notify::refuse(listener.as_fd(), id, errno.raw_os_error()),
+    };
+}

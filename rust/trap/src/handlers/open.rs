@@ -1,0 +1,176 @@
+//! open(2) and its kin.
+//!
+//! Root's opens are the kernel's, but for new files in setgid directories, files of layers
+//! about to be copied up, and emulated devices. For others the file's owner is asked, and
+//! new files are made here and handed over. Everybody's /proc/PID/status is rewritten when
+//! the process it is about is not root.
+
+use rustix::fs::{Mode, OFlags, Statx};
+use rustix::io::Errno;
+
+use super::names::birth;
+use crate::call::{Call, Outcome, Verdict, GO_ON};
+use crate::owners::{Device, Record};
+use crate::permission::{owns, EXECUTE, READ, WRITE};
+use crate::view::HERE;
+use crate::world::World;
+
+const ACCESS: u32 = 3;
+const WRITES: u32 = libc::O_WRONLY as u32 | libc::O_RDWR as u32;
+const CREAT: u32 = libc::O_CREAT as u32;
+const EXCL: u32 = libc::O_EXCL as u32;
+const TRUNC: u32 = libc::O_TRUNC as u32;
+const CLOEXEC: u32 = libc::O_CLOEXEC as u32;
+const PATH: u32 = libc::O_PATH as u32;
+/// The bit of O_TMPFILE that is not O_DIRECTORY's.
+const TMPFILE: u32 = libc::O_TMPFILE as u32 & !(libc::O_DIRECTORY as u32);
+
+struct Wish {
+    directory: i32,
+    path: usize,
+    flags: u32,
+    mode: u32,
+}
+
+pub fn open(world: &mut World, call: &Call) -> Outcome {
+    act(world, call, &Wish { directory: HERE, path: 0, flags: call.word(1), mode: call.word(2) })
+}
+
+pub fn creat(world: &mut World, call: &Call) -> Outcome {
+    let flags = CREAT | TRUNC | libc::O_WRONLY as u32;
+    act(world, call, &Wish { directory: HERE, path: 0, flags, mode: call.word(1) })
+}
+
+pub fn openat(world: &mut World, call: &Call) -> Outcome {
+    act(world, call, &Wish { directory: call.int(0), path: 1, flags: call.word(2), mode: call.word(3) })
+}
+
+/// RESOLVE_* restrictions are left to the kernel: such a call is only checked, and runs there.
+pub fn openat2(world: &mut World, call: &Call) -> Outcome {
+    let how = call.bytes(2, 24)?;
+    let long = |at: usize| u64::from_ne_bytes(how[at..at + 8].try_into().unwrap_or_default());
+    let mut wish = Wish { directory: call.int(0), path: 1, flags: long(0) as u32, mode: long(8) as u32 };
+    if long(16) != 0 {
+        wish.flags &= !(CREAT | TMPFILE);
+    }
+    act(world, call, &wish)
+}
+
+fn act(world: &mut World, call: &Call, wish: &Wish) -> Outcome {
+    let plain = world.is_plain_root(call)?;
+    let writes = wish.flags & (WRITES | TRUNC | CREAT) != 0;
+    let is_quiet = world.known.are_all_root() && !world.owners.has_devices();
+    if plain && (wish.flags & (PATH | TMPFILE) != 0 || (!writes && is_quiet)) {
+        return GO_ON;
+    }
+    if plain && world.known.are_all_root() && world.owners.is_empty() {
+        return GO_ON;
+    }
+    let path = call.text(wish.path)?;
+    if !writes && path.ends_with(b"status") {
+        if let Some(rewritten) = super::status::rewrite(world, call, wish.directory, &path) {
+            let close_on_exec = wish.flags & CLOEXEC != 0;
+            return Ok(Verdict::Descriptor { fd: rewritten?, close_on_exec });
+        }
+    }
+    if wish.flags & TMPFILE != 0 {
+        return nameless(world, call, wish, &path);
+    }
+    let follow = wish.flags & (libc::O_NOFOLLOW as u32) == 0 && wish.flags & (CREAT | EXCL) != CREAT | EXCL;
+    let Ok(at) = world.view.at(call, wish.directory, &path, follow) else { return GO_ON };
+    match world.view.stat(&at) {
+        Ok(stat) => {
+            if wish.flags & (CREAT | EXCL) == CREAT | EXCL {
+                return GO_ON; // EEXIST
+            }
+            if let Some(device) = world.record(&stat).and_then(|record| record.device) {
+                return open_device(device, wish);
+            }
+            if plain && !(writes && world.owners.find_lower(world.view.file_system(&stat), &stat).is_some()) {
+                return GO_ON;
+            }
+            let file = world.view.hold(&at)?;
+            existing(world, call, wish, &file, &stat)
+        }
+        Err(Errno::NOENT) if wish.flags & CREAT != 0 => create(world, call, wish, &path),
+        Err(_) => GO_ON,
+    }
+}
+
+fn existing(
+    world: &mut World,
+    call: &Call,
+    wish: &Wish,
+    file: &std::os::fd::OwnedFd,
+    stat: &Statx,
+) -> Outcome {
+    if wish.flags & PATH != 0 {
+        world.require_way(world.caller(call)?, file)?;
+        return GO_ON;
+    }
+    if !world.is_plain_root(call)? {
+        let who = world.caller(call)?;
+        let mut wanted = match wish.flags & ACCESS {
+            0 => READ,
+            1 => WRITE,
+            _ => READ | WRITE,
+        };
+        if wish.flags & TRUNC != 0 {
+            wanted |= WRITE;
+        }
+        world.require(who, file, stat, wanted)?;
+        if wish.flags & (libc::O_NOATIME as u32) != 0 && !owns(who, world.owner(stat).0) {
+            return Err(Errno::PERM);
+        }
+    }
+    if wish.flags & (WRITES | TRUNC) != 0 {
+        world.copy_up(file, stat)?;
+    }
+    GO_ON
+}
+
+fn create(world: &mut World, call: &Call, wish: &Wish, path: &[u8]) -> Outcome {
+    let Some(birth) = birth(world, call, wish.directory, path)? else { return GO_ON };
+    let mode = Mode::from_raw_mode(wish.mode & 0o7777 & !world.view.umask(call)?);
+    let flags = OFlags::from_bits_retain(wish.flags) | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(&birth.entry.directory, &birth.entry.name, flags, mode) {
+        Ok(fd) => {
+            birth.record(world)?;
+            Ok(Verdict::Descriptor { fd, close_on_exec: wish.flags & CLOEXEC != 0 })
+        }
+        // A dangling link, whose target the kernel will make; or somebody was faster.
+        Err(Errno::EXIST) => GO_ON,
+        Err(errno) => Err(errno),
+    }
+}
+
+fn nameless(world: &mut World, call: &Call, wish: &Wish, path: &[u8]) -> Outcome {
+    let Ok(at) = world.view.at(call, wish.directory, path, true) else { return GO_ON };
+    let Ok(directory) = world.view.hold(&at) else { return GO_ON };
+    let stat = world.view.stat_fd(&directory)?;
+    let who = world.caller(call)?;
+    world.require(who, &directory, &stat, WRITE | EXECUTE)?;
+    let (uid, gid) = world.owner_of_new(who, &stat);
+    let mode = Mode::from_raw_mode(wish.mode & 0o7777 & !world.view.umask(call)?);
+    let flags = OFlags::from_bits_retain(wish.flags) | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(world.view.proc(), world.view.handle(&directory), flags, mode)?;
+    let stat = world.view.stat_fd(&fd)?;
+    let key = crate::owners::Key::of(world.view.file_system(&stat), &stat);
+    world.owners.set_nameless(key, Record::owned(uid, gid));
+    Ok(Verdict::Descriptor { fd, close_on_exec: wish.flags & CLOEXEC != 0 })
+}
+
+/// Devices that every container has are there under whatever name; others are not.
+fn open_device(device: Device, wish: &Wish) -> Outcome {
+    let name = match (device.is_block, device.major, device.minor) {
+        (false, 1, 3) => "/dev/null",
+        (false, 1, 5) => "/dev/zero",
+        (false, 1, 7) => "/dev/full",
+        (false, 1, 8) => "/dev/random",
+        (false, 1, 9) => "/dev/urandom",
+        _ => return Err(Errno::NXIO),
+    };
+    let flags = OFlags::from_bits_retain(wish.flags & (ACCESS | libc::O_NONBLOCK as u32)) | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(name, flags, Mode::empty())?;
+    Ok(Verdict::Descriptor { fd, close_on_exec: wish.flags & CLOEXEC != 0 })
+}

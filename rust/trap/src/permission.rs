@@ -1,0 +1,198 @@
+//! Whether someone may: the kernel's rules for modes, owners and access lists, with the owners that are remembered.
+//!
+//! inode_permission of path_resolution(7), acl(5), and the exceptions of capabilities(7).
+
+use crate::credentials::{capability, Credentials};
+
+/// Search or execute.
+pub const EXECUTE: u32 = 1;
+/// Write.
+pub const WRITE: u32 = 2;
+/// Read.
+pub const READ: u32 = 4;
+
+/// What a file says of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// With the type.
+    pub mode: u32,
+    /// The value of `system.posix_acl_access`.
+    pub access_list: Option<&'a [u8]>,
+}
+
+impl Facts<'_> {
+    fn is_directory(&self) -> bool {
+        self.mode & 0o170_000 == 0o040_000
+    }
+}
+
+/// Whether `who` may do all of `wanted` with the file.
+pub fn allows(who: &Credentials, file: Facts<'_>, wanted: u32) -> bool {
+    if granted(who, file) & wanted == wanted {
+        return true;
+    }
+    let overrides = who.can(capability::DAC_OVERRIDE);
+    if file.is_directory() {
+        return overrides || (who.can(capability::DAC_READ_SEARCH) && wanted & WRITE == 0);
+    }
+    if wanted == READ && who.can(capability::DAC_READ_SEARCH) {
+        return true;
+    }
+    overrides && (wanted & EXECUTE == 0 || file.mode & 0o111 != 0)
+}
+
+/// Whether `who` counts as the file's owner.
+pub fn owns(who: &Credentials, uid: u32) -> bool {
+    who.uid.fs == uid || who.can(capability::FOWNER)
+}
+
+fn granted(who: &Credentials, file: Facts<'_>) -> u32 {
+    if who.uid.fs == file.uid {
+        return file.mode >> 6 & 7;
+    }
+    if let Some(granted) = file.access_list.and_then(|list| granted_by_list(who, file, list)) {
+        return granted;
+    }
+    if who.is_in(file.gid) {
+        return file.mode >> 3 & 7;
+    }
+    file.mode & 7
+}
+
+const USER: u16 = 2;
+const GROUP_OBJ: u16 = 4;
+const GROUP: u16 = 8;
+
+/// acl(5), "access check algorithm", from the second step on. The mask is the mode's group bits.
+fn granted_by_list(who: &Credentials, file: Facts<'_>, list: &[u8]) -> Option<u32> {
+    let mask = file.mode >> 3 & 7;
+    let entries = entries(list)?;
+    if let Some(entry) = entries.iter().find(|entry| entry.tag == USER && entry.id == who.uid.fs) {
+        return Some(entry.permissions & mask);
+    }
+    let mut in_a_group = None;
+    for entry in &entries {
+        let matches = match entry.tag {
+            GROUP_OBJ => who.is_in(file.gid),
+            GROUP => who.is_in(entry.id),
+            _ => false,
+        };
+        if matches {
+            in_a_group = Some(in_a_group.unwrap_or(0) | (entry.permissions & mask));
+        }
+    }
+    in_a_group
+}
+
+/// One line of an access list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct ListEntry {
+    pub tag: u16,
+    pub permissions: u32,
+    pub id: u32,
+}
+
+/// The entries of `struct posix_acl_xattr_header`; `None` for what is no such list.
+pub fn entries(list: &[u8]) -> Option<Vec<ListEntry>> {
+    let (version, rest) = list.split_at_checked(4)?;
+    if version != 2_u32.to_le_bytes() || rest.len() % 8 != 0 {
+        return None;
+    }
+    let entry = |part: &[u8]| ListEntry {
+        tag: u16::from_le_bytes([part[0], part[1]]),
+        permissions: u32::from(u16::from_le_bytes([part[2], part[3]])),
+        id: u32::from_le_bytes([part[4], part[5], part[6], part[7]]),
+    };
+    Some(rest.chunks_exact(8).map(entry).collect())
+}
+
+/// The permission bits that a list stands for, and the list as it is under other permission bits:
+/// `chmod` changes the owner's, the mask's and the others' entry.
+pub fn mode_of_list(entries: &[ListEntry]) -> u32 {
+    let of = |tag: u16| entries.iter().find(|entry| entry.tag == tag).map(|entry| entry.permissions & 7);
+    let group = of(0x10).or_else(|| of(GROUP_OBJ)).unwrap_or(0);
+    of(1).unwrap_or(0) << 6 | group << 3 | of(0x20).unwrap_or(0)
+}
+
+/// See [`mode_of_list`].
+pub fn list_under_mode(list: &[u8], mode: u32) -> Option<Vec<u8>> {
+    let entries = entries(list)?;
+    let has_mask = entries.iter().any(|entry| entry.tag == 0x10);
+    let mut out = 2_u32.to_le_bytes().to_vec();
+    for entry in entries {
+        let permissions = match entry.tag {
+            1 => mode >> 6 & 7,
+            0x10 => mode >> 3 & 7,
+            GROUP_OBJ if !has_mask => mode >> 3 & 7,
+            0x20 => mode & 7,
+            _ => entry.permissions,
+        };
+        out.extend_from_slice(&entry.tag.to_le_bytes());
+        out.extend_from_slice(&(permissions as u16).to_le_bytes());
+        out.extend_from_slice(&entry.id.to_le_bytes());
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn user(uid: u32, groups: &[u32]) -> Credentials {
+        Credentials::new(uid, 1000, groups.to_vec(), 0, false)
+    }
+
+    fn file(mode: u32) -> Facts<'static> {
+        Facts { uid: 5, gid: 6, mode: 0o100_000 | mode, access_list: None }
+    }
+
+    #[test]
+    fn the_first_class_that_fits_decides() {
+        assert!(allows(&user(5, &[6]), file(0o400), READ));
+        assert!(!allows(&user(5, &[6]), file(0o077), READ));
+        assert!(allows(&user(7, &[6]), file(0o040), READ));
+        assert!(!allows(&user(7, &[6]), file(0o007), READ));
+        assert!(allows(&user(7, &[]), file(0o007), READ | WRITE | EXECUTE));
+    }
+
+    #[test]
+    fn root_may_all_but_execute_what_nobody_may() {
+        let root = Credentials::new(0, 0, vec![], capability::DAC_OVERRIDE, false);
+        assert!(allows(&root, file(0), READ | WRITE));
+        assert!(!allows(&root, file(0o600), EXECUTE));
+        assert!(allows(&root, file(0o001), EXECUTE));
+        assert!(allows(&root, Facts { mode: 0o040_000, ..file(0) }, EXECUTE | WRITE));
+    }
+
+    fn list(lines: &[(u16, u16, u32)]) -> Vec<u8> {
+        let mut bytes = 2_u32.to_le_bytes().to_vec();
+        for (tag, permissions, id) in lines {
+            bytes.extend_from_slice(&tag.to_le_bytes());
+            bytes.extend_from_slice(&permissions.to_le_bytes());
+            bytes.extend_from_slice(&id.to_le_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_list_names_users_and_its_mask_is_the_modes_group() {
+        let none = u32::MAX;
+        let list =
+            list(&[(1, 7, none), (2, 6, 42), (4, 0, none), (8, 4, 77), (0x10, 7, none), (0x20, 0, none)]);
+        let file = |mode| Facts { access_list: Some(&list), ..file(mode) };
+        assert!(allows(&user(42, &[]), file(0o770), READ | WRITE));
+        assert!(!allows(&user(42, &[]), file(0o740), WRITE));
+        assert!(allows(&user(9, &[77]), file(0o770), READ));
+        assert!(!allows(&user(9, &[77]), file(0o770), WRITE));
+        assert!(!allows(&user(9, &[6]), file(0o770), READ));
+        assert_eq!(mode_of_list(&entries(&list).unwrap()), 0o770);
+        let after = list_under_mode(&list, 0o741).unwrap();
+        assert_eq!(mode_of_list(&entries(&after).unwrap()), 0o741);
+    }
+}

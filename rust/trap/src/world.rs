@@ -1,0 +1,245 @@
+//! What the emulation of one container knows, and the questions that every handler asks of it.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Statx, Uid};
+use rustix::io::Errno;
+
+use crate::bearer;
+use crate::call::{errno, Call};
+use crate::credentials::{Credentials, Known};
+use crate::owners::{Key, Owners, Record, ACCESS_LIST};
+use crate::permission::{allows, Facts, EXECUTE};
+use crate::view::{read_text, At, View};
+
+/// One container's emulation.
+#[derive(Debug)]
+pub struct World {
+    /// Its files.
+    pub view: View,
+    /// Whose they are.
+    pub owners: Owners,
+    /// Who its processes are.
+    pub known: Known,
+}
+
+impl World {
+    /// The credentials of a caller.
+    ///
+    /// # Errors
+    /// ESRCH: it is gone.
+    pub fn caller(&self, call: &Call) -> Result<&Credentials, Errno> {
+        self.credentials(call.pid)
+    }
+
+    /// The credentials of a process.
+    ///
+    /// # Errors
+    /// ESRCH: it is gone.
+    pub fn credentials(&self, pid: i32) -> Result<&Credentials, Errno> {
+        if self.known.are_all_root() {
+            return Ok(self.known.get(0));
+        }
+        Ok(self.known.get(bearer::number_of(pid)?))
+    }
+
+    /// Whether the caller is the root that the container began with, to whom the kernel itself gives the right answers.
+    ///
+    /// # Errors
+    /// ESRCH: it is gone.
+    pub fn is_plain_root(&self, call: &Call) -> Result<bool, Errno> {
+        Ok(self.known.are_all_root() || bearer::number_of(call.pid)? == 0)
+    }
+
+    /// Makes a process somebody.
+    ///
+    /// # Errors
+    /// ESRCH: it is gone.
+    pub fn become_one(&mut self, pid: i32, credentials: Credentials) -> Result<(), Errno> {
+        let number = self.known.number(credentials);
+        bearer::give(pid, number)
+    }
+
+    /// Gives a directory of the container, which was made from outside, to somebody.
+    ///
+    /// # Errors
+    /// It is not there; as [`World::remember`].
+    pub fn give_directory(&mut self, path: &[u8], uid: u32, gid: u32) -> Result<(), Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(path, flags, Mode::empty())?;
+        self.remember(&directory, Record::owned(uid, gid))
+    }
+
+    /// What is remembered of a file.
+    pub fn record(&self, stat: &Statx) -> Option<&Record> {
+        if self.owners.is_empty() {
+            return None;
+        }
+        self.owners.find(self.view.file_system(stat), stat)
+    }
+
+    /// The file's owner, as everybody inside shall see it.
+    pub fn owner(&self, stat: &Statx) -> (u32, u32) {
+        self.record(stat).map_or((stat.stx_uid, stat.stx_gid), |record| (record.uid, record.gid))
+    }
+
+    /// What decides about access to a file.
+    pub fn facts(&self, stat: &Statx) -> Facts<'_> {
+        let record = self.record(stat);
+        let (uid, gid) = record.map_or((stat.stx_uid, stat.stx_gid), |record| (record.uid, record.gid));
+        let access_list = record.and_then(|record| record.xattrs.get(ACCESS_LIST)).map(Vec::as_slice);
+        Facts { uid, gid, mode: u32::from(stat.stx_mode), access_list }
+    }
+
+    /// Whether someone may do what is wanted with an open file, and may get there.
+    ///
+    /// # Errors
+    /// EACCES.
+    pub fn require(&self, who: &Credentials, fd: impl AsFd, stat: &Statx, wanted: u32) -> Result<(), Errno> {
+        self.require_way(who, fd)?;
+        if allows(who, self.facts(stat), wanted) {
+            return Ok(());
+        }
+        Err(Errno::ACCESS)
+    }
+
+    /// Whether someone may search every directory above an open file.
+    ///
+    /// # Errors
+    /// EACCES.
+    pub fn require_way(&self, who: &Credentials, fd: impl AsFd) -> Result<(), Errno> {
+        let Some(path) = self.view.path_of(fd) else { return Ok(()) };
+        let bytes = path.to_bytes();
+        let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        for end in ends {
+            let above = if end == 0 { &b"/"[..] } else { &bytes[..end] };
+            if above == bytes {
+                continue;
+            }
+            let Ok(stat) = rustix::fs::statx(
+                rustix::fs::CWD,
+                above,
+                AtFlags::SYMLINK_NOFOLLOW,
+                rustix::fs::StatxFlags::BASIC_STATS
+                    | rustix::fs::StatxFlags::BTIME
+                    | rustix::fs::StatxFlags::from_bits_retain(0x1000),
+            ) else {
+                continue;
+            };
+            if !allows(who, self.facts(&stat), EXECUTE) {
+                return Err(Errno::ACCESS);
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers a file's facts. The file must not be one of a layer any more (see [`World::copy_up`]).
+    ///
+    /// # Errors
+    /// ENOSPC, EDQUOT, EIO.
+    pub fn remember(&mut self, fd: impl AsFd, record: Record) -> Result<(), Errno> {
+        let stat = self.view.stat_fd(fd.as_fd())?;
+        let file_system = self.view.file_system(&stat);
+        let seen = Key::of(file_system, &stat);
+        if record.says_nothing() && self.record(&stat).is_none() {
+            return Ok(());
+        }
+        let mut key = seen;
+        if file_system == 0 && self.view.has_upper() {
+            let Some(path) = self.view.path_of(fd) else {
+                self.owners.set_nameless(seen, record);
+                return Ok(());
+            };
+            if let Some(upper) = self.view.upper(&path) {
+                key = Key::of(0, &upper);
+            }
+        }
+        self.owners.set(key, seen.inode, record).map_err(errno)
+    }
+
+    /// The record that a file has, to be changed and remembered.
+    pub fn record_of(&self, stat: &Statx) -> Record {
+        self.record(stat).cloned().unwrap_or_else(|| Record::owned(stat.stx_uid, stat.stx_gid))
+    }
+
+    /// Brings a file of a layer into the upperdir, with what the layer says of it, before something else
+    /// does: under its new number nobody would know it. Directories keep their number.
+    ///
+    /// # Errors
+    /// EROFS, ENOSPC and what else copying a file can meet.
+    pub fn copy_up(&mut self, fd: &OwnedFd, stat: &Statx) -> Result<(), Errno> {
+        let file_system = self.view.file_system(stat);
+        if !self.view.has_upper() || self.owners.has_own(file_system, stat) || is_directory(stat) {
+            return Ok(());
+        }
+        let Some(record) = self.owners.find_lower(file_system, stat).cloned() else { return Ok(()) };
+        self.touch(fd, stat)?;
+        self.remember(fd, record)
+    }
+
+    /// A change that changes nothing, which makes overlay copy a file up.
+    ///
+    /// # Errors
+    /// As [`World::copy_up`].
+    pub fn touch(&self, fd: &OwnedFd, stat: &Statx) -> Result<(), Errno> {
+        if FileType::from_raw_mode(u32::from(stat.stx_mode)) == FileType::Symlink {
+            return own_really(fd, Some(0), Some(0));
+        }
+        let mode = Mode::from_raw_mode(u32::from(stat.stx_mode) & 0o7777);
+        rustix::fs::chmodat(self.view.proc(), self.view.handle(fd), mode, AtFlags::empty())
+    }
+
+    /// Whom a new file in a directory belongs to: its maker, but the group of a setgid directory.
+    pub fn owner_of_new(&self, who: &Credentials, directory: &Statx) -> (u32, u32) {
+        let gid =
+            if u32::from(directory.stx_mode) & 0o2000 != 0 { self.owner(directory).1 } else { who.gid.fs };
+        (who.uid.fs, gid)
+    }
+
+    /// Forgets a file whose last name is about to be, or was, taken away.
+    ///
+    /// # Errors
+    /// ENOSPC, EIO.
+    pub fn forget(&mut self, stat: &Statx) -> Result<(), Errno> {
+        if stat.stx_nlink > 1 && !is_directory(stat) {
+            return Ok(());
+        }
+        self.owners.forget(self.view.file_system(stat), stat).map_err(errno)
+    }
+
+    /// The effective ids of the process whose entry in the container's /proc a path is in.
+    pub fn owner_of_proc_entry(&self, at: &At) -> Option<(u32, u32)> {
+        let held = self.view.hold(at).ok()?;
+        let path = self.view.path_of(&held)?;
+        let number = self.number_of_proc_path(path.to_bytes())?;
+        let who = self.known.get(number);
+        Some((who.uid.effective, who.gid.effective))
+    }
+
+    /// The credentials' number of the process that a path of the container's /proc is about.
+    pub fn number_of_proc_path(&self, path: &[u8]) -> Option<u32> {
+        let rest = path.strip_prefix(b"/proc/")?;
+        let digits = rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
+        if digits == 0 {
+            return None;
+        }
+        let limits = [b"/proc/", &rest[..digits], b"/limits"].concat();
+        let file = rustix::fs::open(limits, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let text = read_text(&file).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Max file locks"))?;
+        Some(line.split_whitespace().next()?.parse().map_or(0, bearer::read))
+    }
+}
+
+/// Whether it is a directory.
+pub fn is_directory(stat: &Statx) -> bool {
+    FileType::from_raw_mode(u32::from(stat.stx_mode)) == FileType::Directory
+}
+
+/// chown(2) to ids that the kernel knows: it copies up, clears setuid bits and counts as a change.
+///
+/// # Errors
+/// As chown(2).
+pub fn own_really(fd: impl AsFd, uid: Option<u32>, gid: Option<u32>) -> Result<(), Errno> {
+    rustix::fs::chownat(fd, c"", uid.map(Uid::from_raw), gid.map(Gid::from_raw), AtFlags::EMPTY_PATH)
+}
