@@ -32,6 +32,26 @@ class LayerReport:
     skipped: list[str]
 
 @final
+class Gate:
+    """What a layer waits for that is extracted beside the ones below it: closed at first."""
+
+    def open(self) -> None:
+        """Lets everybody through; for good."""
+
+    def wait(self, cancel: Cancel) -> bool:
+        """Waits until it is open; False when `cancel` was raised before."""
+
+@final
+class Cancel:
+    """Ends extractions that run on other threads."""
+
+    def cancel(self) -> None:
+        """Raises the flag; for good."""
+
+    def is_cancelled(self) -> bool:
+        """Whether it is raised."""
+
+@final
 class Standbys:
     """Supervisors that wait for a container, at most `most`; they end when this object does."""
 
@@ -181,6 +201,8 @@ def extract_layer(
     expected_diff_id: str | None = None,
     expected_blob: str | None = None,
     blob_out: str | None = None,
+    parents_ready: Gate | None = None,
+    cancel: Cancel | None = None,
 ) -> LayerReport:
     """Extracts into dest/fs and dest/index.json, from a descriptor or behind a blob's download.
 

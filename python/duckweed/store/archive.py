@@ -77,6 +77,9 @@ class Archive:
         """Whether a layer whose extraction failed is worth another try: its bytes are coming once more."""
         return False
 
+    def give_up(self) -> None:
+        """Ends whoever waits for a layer's bytes, from another thread."""
+
     def close(self) -> None:
         """Gives the descriptors back."""
         raise NotImplementedError

@@ -159,6 +159,16 @@ class Incoming(Archive):
             arrival.is_asked = arrival.renewed
             return is_new
 
+    def give_up(self) -> None:
+        self._stop.set()
+        with self._changed:
+            self._cause = self._cause or TransferError("cancelled", "cancelled")
+            rest = list(self._queue)
+            self._queue.clear()
+        for arrival in rest:
+            self._set(arrival, _FAILED, error=self._cause)
+        self._cancel()
+
     def failure(self) -> BaseException | None:
         """Why a blob could not be fetched, if one could not."""
         return self._cause

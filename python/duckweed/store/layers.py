@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from duckweed.store.blobs import BlobStore
     from duckweed.store.layout import Layout
+    from duckweed.store.stacking import Turn
 
 
 class Flavour:
@@ -116,14 +117,20 @@ class LayerStore:
         return self._extract(source, [], None, flavour)[0]
 
     def extract(
-        self, source: LayerBytes, chain: list[str], diff_id: str, flavour: Flavour
+        self,
+        source: LayerBytes,
+        chain: list[str],
+        diff_id: str,
+        flavour: Flavour,
+        turn: Turn | None = None,
     ) -> tuple[dict[str, Any], bool]:
-        """Extracts the topmost layer of `chain` (bottom first; the ones below exist) and keeps its blob.
+        """Extracts the topmost layer of `chain` (bottom first; the ones below exist, or will when it is this
+        one's `turn`) and keeps its blob.
 
         Returns its layer.json, and whether the tree is ours: another maker may have been first. Raises
         BadImage, StoreError; nothing is left then.
         """
-        return self._extract(source, chain[:-1], diff_id, flavour, chain[-1])
+        return self._extract(source, chain[:-1], diff_id, flavour, chain[-1], turn)
 
     def _extract(
         self,
@@ -132,6 +139,7 @@ class LayerStore:
         diff_id: str | None,
         flavour: Flavour,
         chain_id: str | None = None,
+        turn: Turn | None = None,
     ) -> tuple[dict[str, Any], bool]:
         layout = self._layout
         parents = [layout.layer(parent, flavour.name) + "/fs" for parent in reversed(below)]
@@ -147,6 +155,8 @@ class LayerStore:
                 expected_diff_id=diff_id,
                 expected_blob=source.blob,
                 blob_out=None if source.is_kept else blob,
+                parents_ready=turn.below if turn else None,
+                cancel=turn.cancel if turn else None,
             )
             record: dict[str, Any] = {
                 "chain_id": chain_id or report.diff_id,
@@ -170,10 +180,20 @@ class LayerStore:
                 open_layer(work + "/layer")
             if not source.is_kept:
                 self._blobs.adopt(blob, report.blob_digest)
+            self._await_below(below, flavour, turn)
             return self._publish(work + "/layer", record["chain_id"], flavour, record)
         finally:
             scratch.discard_file(blob)
             remove_tree(work, flavour)
+
+    def _await_below(self, below: list[str], flavour: Flavour, turn: Turn | None) -> None:
+        """Waits until the layers below are there. Raises BadImage, of code `lower-layers` when a remover has
+        one of them: what was asked of it during the extraction may then have had no answer.
+        """
+        if turn and not turn.below.wait(turn.cancel):
+            raise BadImage("a layer below it failed", code="cancelled")
+        if not all(self.exists(parent, flavour.name) for parent in below):
+            raise BadImage("a layer below it was removed", code="lower-layers")
 
     def _publish(
         self, path: str, chain_id: str, flavour: Flavour, record: dict[str, Any]

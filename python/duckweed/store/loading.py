@@ -17,6 +17,7 @@ from duckweed.store import references
 from duckweed.store.archive import open_archive
 from duckweed.store.layers import LayerBytes
 from duckweed.store.plan import ImagePlan, LayerPlan, read_plans
+from duckweed.store.stacking import LayerFailed, Stack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from duckweed.store.layers import Flavour, LayerStore
     from duckweed.store.layout import Layout
     from duckweed.store.records import Records
+    from duckweed.store.stacking import Turn
 
 _ATTEMPTS = 8
 
@@ -67,7 +69,7 @@ class Loader:
                 return self.keep(archive, read_plans(archive, Platform.host()))
         except BadImage as error:
             name = "`-`" if source == "-" else f"`{source}`" if isinstance(source, str) else "the archive"
-            raise BadImage(f"cannot load {name}: {error.message}", error.hint) from None
+            raise BadImage(f"cannot load {name}: {error.message}", error.hint, code=error.code) from None
         except RecursionError:
             raise BadImage("cannot load the archive: a document is nested too deeply") from None
 
@@ -119,27 +121,32 @@ class Loader:
     def _take_layers(
         self, archive: Archive, plan: ImagePlan, chain: list[str], stated: list[str]
     ) -> list[Descriptor]:
-        """All layers, bottom first. A remover may take a lower one away while those above are extracted on
+        """All layers. A remover may take a lower one away while those above are extracted on
         it: then it was nobody's yet, and is made again.
         """
-        descriptors: list[Descriptor] = []
-        retries = _ATTEMPTS
-        while len(descriptors) < len(plan.layers):
-            index = len(descriptors)
+        for attempt in range(_ATTEMPTS + 1):
             try:
-                layer = plan.layers[index]
-                descriptors.append(self._take_layer(archive, layer, chain[: index + 1], stated[index]))
-            except BadImage as error:
+                return self._stack(archive, plan, chain, stated).take_all()
+            except LayerFailed as failed:
+                index, error = failed.index, failed.error
+                if not isinstance(error, BadImage):
+                    raise error from None
                 # By now the remover may have put it back: it had found a reference.
-                taken = "look up in the lower layers" in error.message or not all(
+                taken = error.code == "lower-layers" or not all(
                     self._layers.exists(each, self._flavour.name) for each in chain[:index]
                 )
-                if retries and (taken or archive.is_renewed(plan.layers[index])):
-                    retries -= 1
-                    descriptors.clear()
-                    continue
-                raise BadImage(f"layer {index + 1} of {len(chain)}: {error.message}", error.hint) from None
-        return descriptors
+                if attempt == _ATTEMPTS or not (taken or archive.is_renewed(plan.layers[index])):
+                    words = f"layer {index + 1} of {len(chain)}: {error.message}"
+                    raise BadImage(words, error.hint, code=error.code) from None
+        raise AssertionError
+
+    def _stack(
+        self, archive: Archive, plan: ImagePlan, chain: list[str], stated: list[str]
+    ) -> Stack[Descriptor]:
+        def take(index: int, turn: Turn) -> Descriptor:
+            return self._take_layer(archive, plan.layers[index], chain[: index + 1], stated[index], turn)
+
+        return Stack(len(plan.layers), take, archive.give_up)
 
     def _put(self, content: bytes) -> str:
         digest = digest_of(content)
@@ -148,22 +155,26 @@ class Loader:
             self._blobs.put(content)
         return digest
 
-    def _take_layer(self, archive: Archive, layer: LayerPlan, chain: list[str], diff_id: str) -> Descriptor:
+    def _take_layer(
+        self, archive: Archive, layer: LayerPlan, chain: list[str], diff_id: str, turn: Turn
+    ) -> Descriptor:
         """Makes sure of one layer's tree and blob; extracts only what is not there in this flavour yet."""
         known = self._layers.read(chain[-1], self._flavour.name)
         if known is None:
             self._written.append(f"{chain[-1][7:]}.{self._flavour.name}")
-            known, _ = self._layers.extract(archive.layer(layer), chain, diff_id, self._flavour)
+            known, _ = self._layers.extract(archive.layer(layer), chain, diff_id, self._flavour, turn)
             self._written.append(known["blob"][7:])
         if layer.blob is not None and not self._blobs.exists(layer.blob):
             self._written.append(layer.blob[7:])
             archive.keep(self._blobs, layer, layer.blob)
         elif layer.blob is None and not self._blobs.exists(known["blob"]):
-            known = self._extract_again(archive.layer(layer), chain, diff_id)
+            known = self._extract_again(archive.layer(layer), chain, diff_id, turn)
         archive.taken(layer)
         return Descriptor(known["blob_media_type"], layer.blob or known["blob"], known["blob_size"])
 
-    def _extract_again(self, source: LayerBytes, chain: list[str], diff_id: str) -> dict[str, Any]:
+    def _extract_again(
+        self, source: LayerBytes, chain: list[str], diff_id: str, turn: Turn
+    ) -> dict[str, Any]:
         """The tree is there but its blob is not: a remover was at work. Extracts beside it, for the blob."""
-        record, _ = self._layers.extract(source, chain, diff_id, self._flavour)
+        record, _ = self._layers.extract(source, chain, diff_id, self._flavour, turn)
         return record

@@ -48,8 +48,50 @@ impl From<duckweed_layer::LayerReport> for LayerReport {
     }
 }
 
-/// The disk's faults are the store's; everything else is the image's.
-fn extract_error(error: &ExtractError) -> PyErr {
+/// Opens when the layers below are there; see `_core.pyi`.
+#[pyclass(frozen, module = "duckweed._core")]
+#[derive(Default)]
+pub struct Gate(Arc<duckweed_layer::Gate>);
+
+#[pymethods]
+impl Gate {
+    #[new]
+    fn new() -> Gate {
+        Gate::default()
+    }
+
+    fn open(&self) {
+        self.0.open();
+    }
+
+    fn wait(&self, py: Python<'_>, cancel: &Cancel) -> bool {
+        py.detach(|| self.0.wait(Some(&cancel.0)))
+    }
+}
+
+/// Ends extractions that run on other threads; see `_core.pyi`.
+#[pyclass(frozen, module = "duckweed._core")]
+#[derive(Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+#[pymethods]
+impl Cancel {
+    #[new]
+    fn new() -> Cancel {
+        Cancel::default()
+    }
+
+    fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The disk's faults are the store's; everything else is the image's, with the crate's word for it as `code`.
+fn extract_error(py: Python<'_>, error: &ExtractError) -> PyErr {
     use rustix::io::Errno;
     let of_the_disk = matches!(
         error.errno(),
@@ -66,7 +108,11 @@ fn extract_error(error: &ExtractError) -> PyErr {
     if of_the_disk {
         StoreError::new_err(error.to_string())
     } else {
-        BadImage::new_err(error.to_string())
+        let raised = BadImage::new_err(error.to_string());
+        match raised.value(py).setattr("code", error.code()) {
+            Ok(()) => raised,
+            Err(failure) => failure,
+        }
     }
 }
 
@@ -98,7 +144,7 @@ impl LayerSource {
 
 /// Extracts one layer; see `_core.pyi`.
 #[pyfunction]
-#[pyo3(signature = (source, dest, *, parents=Vec::new(), offset=0, length=None, expected_diff_id=None, expected_blob=None, blob_out=None))]
+#[pyo3(signature = (source, dest, *, parents=Vec::new(), offset=0, length=None, expected_diff_id=None, expected_blob=None, blob_out=None, parents_ready=None, cancel=None))]
 #[allow(clippy::too_many_arguments)]
 pub fn extract_layer(
     py: Python<'_>,
@@ -110,10 +156,13 @@ pub fn extract_layer(
     expected_diff_id: Option<String>,
     expected_blob: Option<String>,
     blob_out: Option<PathBuf>,
+    parents_ready: Option<Bound<'_, Gate>>,
+    cancel: Option<Bound<'_, Cancel>>,
 ) -> PyResult<LayerReport> {
-    let cancel = Arc::new(AtomicBool::new(false));
+    let cancel = cancel.map(|cancel| Arc::clone(&cancel.get().0)).unwrap_or_default();
     let options = ExtractOptions {
         parents,
+        parents_ready: parents_ready.map(|gate| Arc::clone(&gate.get().0)),
         expected_diff_id: digest(expected_diff_id)?,
         expected_blob: digest(expected_blob)?,
         blob_out,
@@ -121,7 +170,7 @@ pub fn extract_layer(
         ..ExtractOptions::default()
     };
     let source = source.open(offset, length, &cancel)?;
-    py.detach(|| {
+    let result = py.detach(|| {
         let (sender, receiver) = mpsc::channel();
         std::thread::scope(|scope| {
             let (dest, options) = (&dest, &options);
@@ -134,7 +183,7 @@ pub fn extract_layer(
                     Ok(result) => {
                         return match raised {
                             Some(error) => Err(error),
-                            None => result.map(LayerReport::from).map_err(|error| extract_error(&error)),
+                            None => Ok(result),
                         }
                     }
                     Err(mpsc::RecvTimeoutError::Timeout) => {
@@ -149,7 +198,8 @@ pub fn extract_layer(
                 }
             }
         })
-    })
+    })?;
+    result.map(LayerReport::from).map_err(|error| extract_error(py, &error))
 }
 
 /// A member as Python sees it: name, kind, size, offset, link.

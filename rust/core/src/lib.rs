@@ -27,6 +27,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<process::RunResult>()?;
     module.add_class::<standby::Standbys>()?;
     module.add_class::<layer::LayerReport>()?;
+    module.add_class::<layer::Gate>()?;
+    module.add_class::<layer::Cancel>()?;
     module.add_class::<transfer::Transport>()?;
     module.add_class::<transfer::Part>()?;
     module.add_class::<transfer::Reply>()?;

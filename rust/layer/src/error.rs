@@ -77,7 +77,29 @@ pub enum ExtractError {
     Cancelled,
 }
 
+/// What is done in the trees below, as [`ExtractError::Entry`] names it.
+pub const LOOK_UP: &str = "look up in the lower layers";
+/// See [`LOOK_UP`].
+pub const COPY_UP: &str = "copy from a lower layer";
+
 impl ExtractError {
+    /// What went wrong in one word, for programs: the words never change.
+    pub fn code(&self) -> &'static str {
+        match self {
+            ExtractError::Source(_) => "source",
+            ExtractError::Unsupported(_) => "unsupported-compression",
+            ExtractError::Damaged { .. } => "damaged",
+            ExtractError::Tar(_) => "bad-tar",
+            ExtractError::Member { .. } => "bad-member",
+            ExtractError::Entry { operation: LOOK_UP | COPY_UP, .. } => "lower-layers",
+            ExtractError::Entry { .. } => "entry",
+            ExtractError::Mismatch { .. } => "digest-mismatch",
+            ExtractError::Limit { .. } => "too-large",
+            ExtractError::Destination { .. } => "destination",
+            ExtractError::Cancelled => "cancelled",
+        }
+    }
+
     /// The errno at the bottom, for callers that treat a full disk in a special way.
     pub fn errno(&self) -> Option<rustix::io::Errno> {
         match self {

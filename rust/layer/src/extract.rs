@@ -17,6 +17,7 @@ use rustix::fs::{self, AtFlags, Mode, OFlags};
 
 use crate::digest::Digest;
 use crate::error::ExtractError;
+use crate::gate::Gate;
 use crate::index;
 use crate::ledger::Ledger;
 use crate::parents::Parents;
@@ -30,6 +31,8 @@ use crate::writer::Writer;
 pub struct ExtractOptions {
     /// The `fs/` trees below, topmost first: hard links may lead into them.
     pub parents: Vec<PathBuf>,
+    /// The trees below are there only when this opens; it is waited for when one of them is needed.
+    pub parents_ready: Option<Arc<Gate>>,
     /// The digest that the unpacked bytes must have.
     pub expected_diff_id: Option<Digest>,
     /// The digest that the bytes as they come must have.
@@ -99,7 +102,8 @@ fn run(
 ) -> Result<LayerReport, ExtractError> {
     let root = destination.make_root()?;
     let mask = destination.probe_mask()?;
-    let writer = Writer::new(root, Ledger::new(Parents::new(&options.parents), mask));
+    let parents = Parents::new(&options.parents, options.parents_ready.clone(), options.cancel.clone());
+    let writer = Writer::new(root, Ledger::new(parents, mask));
     let (summary, written) = stream(source, writer, options)?;
     check("digest", options.expected_blob, summary.source_digest)?;
     check("diff id", options.expected_diff_id, summary.diff_id)?;

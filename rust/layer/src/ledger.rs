@@ -10,6 +10,7 @@ use rustix::fs::{self, AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
 use crate::directories::{Directory, Maker, WalkError};
+use crate::error::LOOK_UP;
 use crate::index::{Index, Record, Type};
 use crate::parents::Parents;
 use crate::path;
@@ -192,7 +193,7 @@ impl Maker for Ledger {
         if self.make_directory(parent, name, path, IMPLIED)? {
             return Ok(());
         }
-        self.imply(path).map_err(|errno| WalkError::Errno("look up in the lower layers", errno))
+        self.imply(path).map_err(|errno| WalkError::Errno(LOOK_UP, errno))
     }
 }
 

@@ -17,7 +17,7 @@
 //! | `tar` | blocks into members; pure |
 //! | `path`, `whiteout`, `xattrs` | names into places, deletions and fates; pure |
 //! | `directories`, `writer`, `ledger` | members into files beneath one descriptor |
-//! | `parents` | lower layers into the merged view that hard links and implied directories need |
+//! | `parents`, `gate` | lower layers, once they are there, into the merged view that hard links and implied directories need |
 //! | `index`, `tree` | what is on disk; also for the runtime |
 //! | `copy`, `stack` | an entry, or a whole stack of layers, into another tree: the fallback without overlayfs |
 //! | `extract` | the above into one call |
@@ -42,6 +42,7 @@ pub mod digest;
 mod directories;
 mod error;
 mod extract;
+mod gate;
 pub mod index;
 mod intake;
 mod keep;
@@ -62,5 +63,6 @@ pub use compression::{decompress, Compression, DecompressError};
 pub use digest::{digest_file, Digest};
 pub use error::{describe, errno_text, ExtractError};
 pub use extract::{extract_layer, ExtractOptions, LayerReport, Limits};
+pub use gate::Gate;
 pub use section::FileSection;
 pub use stack::{copy_layers, CopyError};

@@ -9,10 +9,13 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
 
 use rustix::fs::{self, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use crate::gate::Gate;
 use crate::index::{Index, Record, Type};
 use crate::path;
 use crate::tree;
@@ -23,6 +26,8 @@ const LINK_LIMIT: u32 = 40;
 #[derive(Default)]
 pub struct Parents {
     paths: Vec<PathBuf>,
+    ready: Option<Arc<Gate>>,
+    cancel: Option<Arc<AtomicBool>>,
     /// Opened at the first question; most layers never ask one.
     layers: Vec<Layer>,
 }
@@ -58,9 +63,9 @@ struct Part {
 }
 
 impl Parents {
-    /// `paths` are the `fs/` directories, topmost first.
-    pub fn new(paths: &[PathBuf]) -> Parents {
-        Parents { paths: paths.to_vec(), layers: Vec::new() }
+    /// `paths` are the `fs/` directories, topmost first; they are there when `ready` has opened.
+    pub fn new(paths: &[PathBuf], ready: Option<Arc<Gate>>, cancel: Option<Arc<AtomicBool>>) -> Parents {
+        Parents { paths: paths.to_vec(), ready, cancel, layers: Vec::new() }
     }
 
     /// What a normal path names in the merged view. Links on the way are
@@ -78,7 +83,14 @@ impl Parents {
         Err(Errno::LOOP)
     }
 
+    /// `ECANCELED` says that the wait for the layers was given up.
     fn open(&mut self) -> Result<(), Errno> {
+        if self.layers.len() == self.paths.len() {
+            return Ok(());
+        }
+        if self.ready.as_ref().is_some_and(|gate| !gate.wait(self.cancel.as_deref())) {
+            return Err(Errno::CANCELED);
+        }
         for path in &self.paths[self.layers.len()..] {
             let root = fs::open(path, tree::DIRECTORY, Mode::empty())?;
             let index = path.parent().map(Index::read).transpose();

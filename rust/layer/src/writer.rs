@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use crate::copy;
 use crate::directories::{Directories, Directory, NoMaker, WalkError};
-use crate::error::ExtractError;
+use crate::error::{ExtractError, COPY_UP, LOOK_UP};
 use crate::index::{Record, Type};
 use crate::ledger::{Final, Ledger};
 use crate::path;
@@ -29,6 +29,19 @@ pub enum Fault {
     Errno(&'static str, Errno),
     Reason(&'static str),
     Extract(ExtractError),
+}
+
+impl Fault {
+    /// The error of the entry at `path`.
+    fn at(self, path: &[u8]) -> ExtractError {
+        let path = path::display(path);
+        match self {
+            Fault::Errno(LOOK_UP, Errno::CANCELED) => ExtractError::Cancelled,
+            Fault::Errno(operation, errno) => ExtractError::Entry { path, operation, errno },
+            Fault::Reason(reason) => ExtractError::Member { path, reason },
+            Fault::Extract(error) => error,
+        }
+    }
 }
 
 impl From<WalkError> for Fault {
@@ -73,34 +86,19 @@ impl Writer {
 
     /// Makes what one member describes, reading its body from `tar`.
     pub fn add<R: Source>(&mut self, member: &Member, tar: &mut TarReader<R>) -> Result<(), ExtractError> {
-        self.dispatch(member, tar).map_err(|fault| {
-            let path = path::display(&member.path);
-            match fault {
-                Fault::Errno(operation, errno) => ExtractError::Entry { path, operation, errno },
-                Fault::Reason(reason) => ExtractError::Member { path, reason },
-                Fault::Extract(error) => error,
-            }
-        })
+        self.dispatch(member, tar).map_err(|fault| fault.at(&member.path))
     }
 
     /// Sets the facts of all directories, deepest first, and gives the ledger back.
     pub fn finish(mut self) -> Result<Ledger, ExtractError> {
-        let failed = |path: &[u8], fault| {
-            let path = path::display(path);
-            match fault {
-                Fault::Errno(operation, errno) => ExtractError::Entry { path, operation, errno },
-                Fault::Reason(reason) => ExtractError::Member { path, reason },
-                Fault::Extract(error) => error,
-            }
-        };
         if !self.ledger.directories.contains_key(&b""[..]) {
             let result = self.ledger.imply(b"");
-            on("look up in the lower layers", result).map_err(|fault| failed(b"", fault))?;
+            on(LOOK_UP, result).map_err(|fault| fault.at(b""))?;
         }
         let directories = std::mem::take(&mut self.ledger.directories);
         self.directories.forget();
         for (path, facts) in directories.iter().rev() {
-            self.finish_directory(path, facts).map_err(|fault| failed(path, fault))?;
+            self.finish_directory(path, facts).map_err(|fault| fault.at(path))?;
         }
         Ok(self.ledger)
     }
@@ -394,7 +392,7 @@ impl Writer {
 
     /// Copies the target of a hard link up from a lower layer, as link(2) on the merged mount would.
     fn copy_up<'a>(&mut self, wanted: &'a [u8]) -> Result<Place<'a>, Fault> {
-        let found = on("look up in the lower layers", self.ledger.parents.find(wanted))?;
+        let found = on(LOOK_UP, self.ledger.parents.find(wanted))?;
         let Some(found) = found else { return Err(Fault::Reason("its target is missing")) };
         if tree::file_type(&found.stat) == FileType::Directory {
             return Err(Fault::Reason("a hard link to a directory"));
@@ -403,7 +401,7 @@ impl Writer {
         let directory = self.directories.open(parent, &mut self.ledger)?;
         let path = path::join(&directory.path, name);
         let (from, to) = (found.directory.as_fd(), directory.fd.as_fd());
-        on("copy from a lower layer", copy::copy_entry(from, &found.name, &found.stat, to, name))?;
+        on(COPY_UP, copy::copy_entry(from, &found.name, &found.stat, to, name))?;
         self.ledger.record(&path, found.record);
         Ok(Place { directory, name, path })
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use builder::{Header, Tar};
 use duckweed_layer::index::{Index, Type};
-use duckweed_layer::{digest_file, extract_layer, tree, Digest, ExtractError, ExtractOptions, Limits};
+use duckweed_layer::{digest_file, extract_layer, tree, Digest, ExtractError, ExtractOptions, Gate, Limits};
 use world::{paths, World};
 
 fn index(world: &World) -> Index {
@@ -344,4 +344,43 @@ fn long_names_of_every_dialect_are_whole() {
     assert_eq!(fs::read_link(world.fs().join("l2")).unwrap().to_str(), Some(&*long));
     assert_eq!(fs::read(world.fs().join("some/prefix/name")).unwrap(), b"2");
     assert!(world.fs().join("old").is_dir());
+}
+
+#[test]
+fn layer_waits_for_the_ones_below_only_where_it_leans_on_them() {
+    let (below, above) = (World::new(), World::new());
+    let gate = Arc::new(Gate::default());
+    let options = ExtractOptions {
+        parents: vec![below.fs()],
+        parents_ready: Some(Arc::clone(&gate)),
+        ..ExtractOptions::default()
+    };
+    // Nothing of it leans on the layer below, so a closed gate holds nothing up.
+    World::new().extract_with(&Tar::new().dir(".").dir("d").file("d/f", b"x").end(), &options).unwrap();
+    let upper = Tar::new().dir(".").file("own", b"").hardlink("linked", "lower").end();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| above.extract_with(&upper, &options));
+        below.extract(&Tar::new().file("lower", b"from below").end()).unwrap();
+        gate.open();
+        waiting.join().unwrap().unwrap();
+    });
+    assert_eq!(fs::read(above.fs().join("linked")).unwrap(), b"from below");
+}
+
+#[test]
+fn wait_for_the_layers_below_ends_when_the_flag_is_raised() {
+    let world = World::new();
+    let flag = Arc::new(AtomicBool::new(false));
+    let options = ExtractOptions {
+        parents: vec![world.fs()],
+        parents_ready: Some(Arc::default()),
+        cancel: Some(Arc::clone(&flag)),
+        ..ExtractOptions::default()
+    };
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| world.extract_with(&Tar::new().file("a/b", b"").end(), &options));
+        flag.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(matches!(waiting.join().unwrap(), Err(ExtractError::Cancelled)));
+    });
+    assert!(!world.dest().exists());
 }
