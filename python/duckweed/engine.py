@@ -194,12 +194,35 @@ class Engine:
         return image
 
     def repair(self) -> None:
-        """Sweeps, once in this engine's life, what killed processes left half-made. Never raises."""
+        """Sweeps, once in this engine's life, what killed processes left half-made; all of the store when
+        there was something. Never raises.
+        """
         if not self._is_repaired:
             self._is_repaired = True
             from duckweed.store.repair import sweep_quick
 
-            sweep_quick(self.layout, self._flavour)
+            if sweep_quick(self.layout, self._flavour):
+                self.repair_all()
+
+    def repair_all(self) -> None:
+        """Puts right everything in the store that can be told to be wrong. Never raises."""
+        from duckweed.store.repair import sweep
+
+        self._is_repaired = True
+        try:
+            sweep(self.layout, self._flavour, self.place().running)
+        except DuckweedError:
+            pass  # the command that follows says what is wrong with the store
+
+    def check(self, *, repair: bool = False, quick: bool = False) -> list[dict[str, Any]]:
+        """What is not as it should be in the store, `[{"Kind", "Name", "Problem", "Advice", "Repaired"}]`;
+        `quick` does not read the blobs.
+        """
+        from duckweed.store.checking import check
+
+        self.layout.ensure()
+        self.place()
+        return [problem.document() for problem in check(self.images, mend=repair, quick=quick)]
 
     def discard_volumes(self, points: Sequence[Mapping[str, Any]]) -> None:
         """Removes the anonymous volumes among the mount points of a container that is gone."""
@@ -220,6 +243,7 @@ class Engine:
         """What images, containers and volumes take on the disk, in the shape of docker's /system/df."""
         from duckweed.containers.disk_usage import disk_usage
 
+        self.repair_all()
         return disk_usage(self)
 
     def version(self) -> dict[str, Any]:

@@ -157,12 +157,13 @@ def test_sweep_removes_lost_containers_that_were_to_be_removed(store: ContainerS
     kept, doomed = make(store, "kept"), make(store, "doomed")
     set_state(store, kept, running(supervisor_start=1))
     set_state(store, doomed, running(supervisor_start=1, auto_remove=True))
-    orphan = make(store, None, ephemeral="ffffffff.1.1")
+    orphan, anothers = (make(store, None, ephemeral="ffffffff.1.1") for _ in range(2))
+    os.utime(store.path(orphan), (1, 1))
     mine = make(store, None, ephemeral=repair.scratch.owner())
     report = repair.sweep(layout)
     assert sorted(report["lost"]) == sorted([kept, doomed])
     assert sorted(report["removed"]) == sorted([doomed, orphan])
-    assert sorted(store.ids()) == sorted([kept, mine])
+    assert sorted(store.ids()) == sorted([kept, mine, anothers])
     assert os.listdir(layout.names) == ["kept"]
 
 

@@ -135,9 +135,13 @@ def test_living_makers_scratch_is_left_alone_and_a_dead_ones_is_swept(tmp_path: 
     layout.ensure()
     mine = scratch.new_directory(layout, "layer")
     os.makedirs(f"{layout.tmp}/{scratch.boot_id()[:8]}.4194305.1-layer-00/deep/er")
-    os.makedirs(f"{layout.tmp}/ffffffff.1.1-blob-00")
+    # Of another boot: of this machine before it started anew, or of another one that shares the store.
+    old, new = f"{layout.tmp}/ffffffff.1.1-blob-00", f"{layout.tmp}/ffffffff.1.1-blob-01"
+    for path in (old, new):
+        os.makedirs(path)
+    os.utime(old, (1, 1))
     assert repair.sweep_quick(layout) == 2
-    assert os.listdir(layout.tmp) == [os.path.basename(mine)]
+    assert sorted(os.listdir(layout.tmp)) == sorted(map(os.path.basename, (mine, new)))
 
 
 def test_removal_that_died_half_way_is_finished_or_undone(tmp_path: Path) -> None:

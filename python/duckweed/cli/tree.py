@@ -62,6 +62,7 @@ _VOLUME = {
 }
 
 _SYSTEM = {
+    "check": "system_check:system_check",
     "df": "system_df:system_df",
     "doctor": "system:doctor",
     "info": "system:info",

@@ -94,7 +94,7 @@ class Containers:
         gone.
         """
         owner = container.document.get("ephemeral")
-        if not owner or not scratch.is_stale(owner + "-"):
+        if not owner or not scratch.is_abandoned(owner + "-", container.directory):
             return False
         try:
             if container.state().running:
@@ -111,6 +111,7 @@ class Containers:
         from duckweed.store.image_filter import check_names
 
         check_names(filters or {}, _PRUNE_FILTERS)
+        self._engine.repair_all()
         deleted: builtins.list[str] = []
         reclaimed = 0
         for container in self.list(all=True, filters=filters):

@@ -68,10 +68,7 @@ def find(engine: Engine, name: str) -> RunImage:
     """The image that `name` means, its layers all there in this place's flavour. Raises NoSuchImage,
     BadImage.
     """
-    images = engine.images
-    image = images.get(name)
-    if not image.is_host:
-        images.ensure_layers(image)
+    image = engine.images.get_ready(name)
     return RunImage(image, "" if image.is_host else _record_path(engine, name, image.id))
 
 

@@ -114,21 +114,26 @@ class ContainerStore:
             return None
 
     def release_if_stale(self, name: str, holder: str) -> bool:
-        """Frees a name whose container is gone or never came; true when it is free now.
-
-        A draft of a living process counts as a container. It is looked for between two looks at the final
-        path, because a draft may arrive there meanwhile.
+        """Frees a name whose container is gone or never came; true when it is free now. A draft of a living
+        process counts as a container.
         """
-        final = self._layout.container(holder)
-        if os.path.lexists(final):
-            return False
-        for entry in scratch.list_directory(self._layout.tmp):
-            if entry.endswith("-container-" + holder) and not scratch.is_stale(entry):
-                return False
-        if os.path.lexists(final):
+        if self.is_coming_or_there(holder):
             return False
         self._release(name, holder)
         return True
+
+    def is_coming_or_there(self, container_id: str) -> bool:
+        """Whether there is such a container, or somebody who lives is making it.
+
+        Its draft is looked for between two looks at the final path, because it may arrive there meanwhile.
+        """
+        final = self._layout.container(container_id)
+        if os.path.lexists(final):
+            return True
+        for entry in scratch.list_directory(self._layout.tmp):
+            if entry.endswith("-container-" + container_id):
+                return not scratch.is_abandoned(entry, f"{self._layout.tmp}/{entry}")
+        return os.path.lexists(final)
 
     def _release(self, name: str, holder: str) -> None:
         """Unlinks a name only if it still points to `holder`: it is taken away first and looked at after."""

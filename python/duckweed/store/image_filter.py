@@ -9,7 +9,7 @@ import time
 from duckweed.errors import DuckweedError, UsageError
 from duckweed.oci import timestamp
 from duckweed.oci.reference import Reference
-from duckweed.store import references
+from duckweed.store import claims, references
 from duckweed.store.image import host_image
 from duckweed.store.image_view import container_records, created
 
@@ -150,10 +150,12 @@ def prune(store: ImageStore, every: bool, filters: Mapping[str, Any]) -> dict[st
     """Removes dangling images (all unused ones with `every`), then whatever blobs and layers nobody refers
     to.
     """
+    from duckweed.store.repair import sweep
     from duckweed.store.tagging import delete
 
     store = store.own
     check_names(filters, _PRUNE_FILTERS)
+    sweep(store.layout, lambda: store.flavour)
     if truth(filters, "dangling") is False:
         every = True
     used = {record.get("ImageID") for record in container_records(store)}
@@ -171,6 +173,7 @@ def prune(store: ImageStore, every: bool, filters: Mapping[str, Any]) -> dict[st
         reclaimed += size
     if not filters:
         reclaimed += references.collect(store.layout, references.everything(store.layout))[1]
+        reclaimed += claims.sweep(store.layout, 0)
     return {"ImagesDeleted": answer, "SpaceReclaimed": reclaimed}
 
 

@@ -242,6 +242,38 @@ class ImageStore:
             raise BadImage(f"image `{image.asked}`: its manifest and its config disagree")
         self.layers.ensure(chain, image.diff_ids, [layer.digest for layer in manifest.layers], self.flavour)
 
+    def get_ready(self, name: str) -> Image:
+        """The image that `name` means, with its layers all there.
+
+        What is missing is looked for again, for a remover may have it in its hands: then it is put back, or
+        the image is gone. Raises as `get` and `ensure_layers`.
+        """
+        pauses_s = iter(_PAUSES_S)
+        while True:
+            image = self.get(name)
+            if image.is_host:
+                return image
+            try:
+                self.ensure_layers(image)
+                return image
+            except (BadImage, StoreError):
+                pause_s = next(pauses_s, None)
+                # The first time it may have been put back already.
+                if pause_s is None or (pause_s > _PAUSES_S[0] and self._has_blobs(image)):
+                    raise
+            import time
+
+            time.sleep(pause_s)
+
+    def _has_blobs(self, image: Image) -> bool:
+        from duckweed.oci.manifest import Manifest
+
+        try:
+            manifest = Manifest.read(self.blobs.read(image.manifest), "manifest")
+        except (BadImage, StoreError):
+            return False
+        return all(self.blobs.size(layer.digest) is not None for layer in manifest.layers)
+
     # What imports its own module when it is asked for.
 
     def load(self, source: Source, *, quiet: bool = False) -> list[Image]:

@@ -66,25 +66,25 @@ def walk(layout: Layout, is_counted: Callable[[str], bool] = lambda config: True
 
 def _add_image(layout: Layout, live: Live, manifest: str, config: str) -> None:
     live.blobs.update((manifest, config))
-    for layer in _document(layout, manifest).get("layers") or ():
+    for layer in document(layout, manifest).get("layers") or ():
         live.blobs.add(layer["digest"])
-    live.chains.update(chain[7:] for chain in chain_ids(diff_ids(_document(layout, config))))
+    live.chains.update(chain[7:] for chain in chain_ids(diff_ids(document(layout, config))))
 
 
-def _document(layout: Layout, digest: str) -> dict[str, Any]:
-    """A manifest or config, also when a remover has just taken it away and will put it back.
+def document(layout: Layout, digest: str) -> dict[str, Any]:
+    """A manifest or config, also when a remover has just taken it away and will put it back; else empty.
 
     Without that look, what this document refers to would seem unused to a second remover.
     """
     for _ in range(_LOOKS):
-        document = scratch.read_json(layout.blob(digest))
-        if document is not None:
-            return document
+        found = scratch.read_json(layout.blob(digest))
+        if found is not None:
+            return found
         for entry in scratch.list_directory(layout.tmp):
             if "-gone-" in entry:
-                document = scratch.read_json(f"{layout.tmp}/{entry}/{digest[7:]}")
-                if document is not None:
-                    return document
+                found = scratch.read_json(f"{layout.tmp}/{entry}/{digest[7:]}")
+                if found is not None:
+                    return found
     return {}
 
 

@@ -1,18 +1,22 @@
 """Repair: what a killed process left is put right by whoever comes next.
 
 Every step here may itself be killed and is then done again by the next. `sweep_quick` looks at tmp/ alone
-and is cheap enough for any command; `sweep` also looks for containers whose supervisor died and for names
-that point nowhere.
+and is cheap enough for any command; when it finds something, somebody died, and the engine goes on to
+`sweep`, which also looks for containers whose supervisor died, for names that point nowhere, for what
+containers wrote into a scratch directory before they vanished, and for blobs and layers of loads that never
+ended. Prunes and `system df` sweep in any case.
 """
 
 from __future__ import annotations
 
 import os
+import time
 
 from duckweed.errors import DuckweedError
 from duckweed.store import references, scratch
 from duckweed.store.containers import EXITED, RUNNING, ContainerStore
-from duckweed.store.tree import remove_tree
+from duckweed.store.layers import flavour_on_disk
+from duckweed.store.tree import discard_tree, remove_tree
 from duckweed.store.volumes import VolumeStore
 
 TYPE_CHECKING = False
@@ -22,6 +26,9 @@ if TYPE_CHECKING:
 
     from duckweed.store.layers import Flavour
     from duckweed.store.layout import Layout
+
+FORGOTTEN_S = 86400.0
+"""How long a pull may be interrupted before what it had brought is given up, in seconds."""
 
 
 def sweep_quick(layout: Layout, flavour: Callable[[], Flavour | None] = lambda: None) -> int:
@@ -37,7 +44,7 @@ def sweep_quick(layout: Layout, flavour: Callable[[], Flavour | None] = lambda: 
         except DuckweedError:
             continue
         for entry in entries:
-            if scratch.is_stale(entry):
+            if scratch.is_abandoned(entry, f"{top}/{entry}"):
                 swept += 1
                 try:
                     _sweep_entry(layout, top, entry, flavour)
@@ -65,12 +72,14 @@ def _sweep_entry(layout: Layout, top: str, entry: str, flavour: Callable[[], Fla
         remove_tree(path, flavour())
 
 
-def sweep(layout: Layout, flavour: Callable[[], Flavour | None] = lambda: None) -> dict[str, list[str]]:
+def sweep(
+    layout: Layout, flavour: Callable[[], Flavour | None] = lambda: None, running: str = ""
+) -> dict[str, list[str]]:
     """Puts everything right that can be told to be wrong: `{"lost", "removed", "names"}` (container ids,
     names).
 
     `lost` are containers whose supervisor died: now `exited` with code 137, and removed when they were to
-    be.
+    be. `running` is the scratch directory of containers.
     """
     sweep_quick(layout, flavour)
     store = ContainerStore(layout)
@@ -84,7 +93,50 @@ def sweep(layout: Layout, flavour: Callable[[], Flavour | None] = lambda: None) 
         holder = store.holder(name)
         if holder and store.release_if_stale(name, holder):
             report["names"].append(name)
+    for top in {running, layout.trees} - {"", layout.root}:
+        _sweep_written(layout, store, top, flavour)
+    if layout.trees != layout.root:
+        _sweep_trees(layout)
+    references.collect(layout, _forgotten(layout))
     return report
+
+
+def _sweep_written(
+    layout: Layout, store: ContainerStore, top: str, flavour: Callable[[], Flavour | None]
+) -> None:
+    """Removes what containers wrote in a scratch directory that are no more; one that is being made has a
+    draft.
+    """
+    for container_id in scratch.list_directory(top + "/containers"):
+        path = f"{top}/containers/{container_id}"
+        if not store.is_coming_or_there(container_id) and not remove_tree(path):
+            remove_tree(path, flavour())
+
+
+def _sweep_trees(layout: Layout) -> None:
+    """Removes layers from a store that has them in a scratch directory by now, unless a container needs
+    them.
+    """
+    live = references.walk(layout, lambda config: False)
+    for name in scratch.list_directory(layout.root + "/layers"):
+        if name not in live.layers:
+            path = f"{layout.root}/layers/{name}"
+            discard_tree(layout, path, flavour_on_disk(path))
+
+
+def _forgotten(layout: Layout) -> list[str]:
+    """Blobs and layers that have been there for a day: those of them that nobody refers to are of a load or
+    pull that nobody will end.
+    """
+    limit = time.time() - FORGOTTEN_S
+    old = []
+    for name in references.everything(layout):
+        try:
+            if os.stat(references.final(layout, name)).st_ctime < limit:
+                old.append(name)
+        except OSError:
+            continue  # removed meanwhile
+    return old
 
 
 def _repair_container(
@@ -102,7 +154,7 @@ def _repair_container(
     maker = record.get("ephemeral")
     if maker:
         # Made by `engine.run` for one call: without caller and supervisor nobody else removes it.
-        doomed = status != RUNNING and scratch.is_stale(str(maker) + "-")
+        doomed = status != RUNNING and scratch.is_abandoned(str(maker) + "-", store.path(container_id))
     else:
         doomed = status == EXITED and bool((state or {}).get("auto_remove"))
     if doomed:

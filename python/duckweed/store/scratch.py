@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
 from duckweed import _core
 from duckweed.store.layout import cannot
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from duckweed.store.layout import Layout
 
+_REMOVALS = frozenset(("gone", "goneVolume", "remove", "rm", "name", "claim"))
+_ANOTHERS_S = 3600.0
 _owner: tuple[int, str] | None = None
 _boot = ""
 
@@ -50,6 +53,24 @@ def is_stale(entry: str) -> bool:
     if parts[0] != boot_id().replace("-", "")[:8]:
         return True
     return _core.process_start(int(parts[1])) != int(parts[2])
+
+
+def is_abandoned(entry: str, path: str) -> bool:
+    """Whether what stands at `path` was left by a dead maker, whose name `entry` begins with.
+
+    A maker of another boot may as well live on another machine that shares the store, so what it has touched
+    within an hour is not taken from it; but a removal may be finished by anybody.
+    """
+    if not is_stale(entry):
+        return False
+    boot, _, _ = entry.partition(".")
+    is_removal = entry.partition("-")[2].partition("-")[0] in _REMOVALS
+    if is_removal or boot == boot_id().replace("-", "")[:8] or "." not in entry.partition("-")[0]:
+        return True
+    try:
+        return time.time() - os.lstat(path).st_mtime > _ANOTHERS_S
+    except OSError:
+        return False
 
 
 def new_path(layout: Layout, what: str, top: str = "") -> str:
