@@ -209,6 +209,40 @@ def extract_layer(
     Raises BadImage, StoreError; dest is gone then.
     """
 
+def archive_tree(request: str, out_fd: int) -> tuple[int, int]:
+    """Writes the plain tar that a request (JSON, docs/contracts.md §8) describes to a descriptor.
+
+    Returns its members and its bytes. Raises ValueError (bad request), StoreError; BrokenPipeError when
+    nobody reads. What was written then has no end mark.
+    """
+
+def tree_changes(request: str) -> list[tuple[str, bytes]]:
+    """What an `upper` or `copy` request changes: ("A" | "C" | "D", path), sorted. Raises as
+    `archive_tree`.
+    """
+
+def write_layer(
+    request: str, blob_out: str, *, compression: str = "zstd", level: int | None = None
+) -> LayerReport:
+    """Writes a layer's blob (compression "none", "gzip" or "zstd") to a new file, both digests taken in one
+    pass.
+
+    Raises ValueError, StoreError; blob_out is gone then.
+    """
+
+def pack_layer(
+    fd: int,
+    blob_out: str,
+    *,
+    compression: str = "zstd",
+    level: int | None = None,
+    offset: int = 0,
+    length: int | None = None,
+) -> LayerReport:
+    """Packs a layer's tar (plain, gzip or zstd) anew into a new file; `entries` is 0. Raises BadImage,
+    StoreError.
+    """
+
 def archive_index(fd: int) -> list[tuple[str, str, int, int, str]]:
     """The members of an uncompressed tar: (name, kind, size, offset, link). Raises BadImage."""
 

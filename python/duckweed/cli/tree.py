@@ -22,7 +22,9 @@ COMMON = ("run", "exec", "ps", "images", "pull", "load", "doctor", "version", "i
 
 _CONTAINER = {
     "attach": "container_run:attach",
+    "commit": "container_files:commit",
     "create": "container_run:create",
+    "diff": "container_files:diff",
     "exec": "container_exec:exec_",
     "inspect": "inspect:container_inspect",
     "kill": "container_life:kill",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from duckweed.engine import Engine, Result
+    from duckweed.store.image import Image
 
 _DEFAULT_STOP_TIMEOUT_S = 10.0
 # How long a supervisor may take from "the container has ended" to having written so.
@@ -543,6 +544,34 @@ class Container:
         written = tree_bytes(self.written + ("/rootfs" if is_copy else "/upper"), flavour)
         below = 0 if is_copy else sum(map(layer_bytes, self.document.get("lower") or ()))
         return {"SizeRw": written, "SizeRootFs": written + below}
+
+    def diff(self) -> list[dict[str, Any]]:
+        """What it has changed in its image: `[{"Path", "Kind"}]`, 0 changed, 1 added, 2 deleted. Raises
+        StoreError.
+        """
+        from duckweed.containers.changes import changes
+
+        return changes(self)
+
+    def commit(
+        self,
+        repository: str | None = None,
+        tag: str | None = None,
+        *,
+        author: str = "",
+        message: str = "",
+        changes: Sequence[str] = (),
+        pause: bool = True,
+    ) -> Image:
+        """An image of its changes on its image's layers, named `repository:tag` or not at all.
+
+        `changes` are Dockerfile instructions. A running container stands still meanwhile, unless `pause` is
+        false. Raises UsageError, BadImage, StoreError.
+        """
+        from duckweed.containers.commit import commit
+
+        name = f"{repository}:{tag}" if repository and tag else repository
+        return commit(self, name, author=author, message=message, changes=changes, pause=pause)
 
     def top(self, ps_args: str = "") -> dict[str, Any]:
         """`{"Titles": [...], "Processes": [[...], ...]}` of its processes, as `ps -ef` would; `ps_args` is

@@ -51,5 +51,10 @@ def chain_ids(diff_ids: Iterable[str]) -> list[str]:
     """The chain id of each layer, bottom first: what a layer is on top of what it lies on."""
     chain: list[str] = []
     for diff_id in diff_ids:
-        chain.append(digest_of(f"{chain[-1]} {diff_id}".encode()) if chain else diff_id)
+        chain.append(next_chain_id(chain, diff_id))
     return chain
+
+
+def next_chain_id(below: list[str], diff_id: str) -> str:
+    """The chain id of one more layer on those `below` (their chain ids, bottom first)."""
+    return digest_of(f"{below[-1]} {diff_id}".encode()) if below else diff_id

@@ -77,7 +77,7 @@ def _keep(
     """Takes in, records and confirms, as `loading` does; None when a remover came between."""
     if not os.pread(fd, 1, 0):
         raise BadImage("it is empty")
-    record = store.layers.extract_alone(LayerBytes(fd), store.flavour)
+    record = store.layers.extract_new(LayerBytes(fd), [], store.flavour)
     written += [f"{record['chain_id'][7:]}.{store.flavour.name}", record["blob"][7:]]
     content = json.dumps({**config, "rootfs": {"type": "layers", "diff_ids": [record["diff_id"]]}}).encode()
     layer = Descriptor(record["blob_media_type"], record["blob"], record["blob_size"])

@@ -12,6 +12,7 @@ import os
 
 from duckweed import _core
 from duckweed.errors import BadImage
+from duckweed.oci.digest import next_chain_id
 from duckweed.store import scratch, shared, within
 from duckweed.store.layout import cannot
 from duckweed.store.tree import discard_tree, remove_tree
@@ -71,6 +72,9 @@ class LayerBytes:
         self.blob = blob
         self.is_kept = is_kept
 
+    def check(self) -> None:
+        """Called when all was read. Raises StoreError when a stream that ended was not complete."""
+
 
 class LayerStore:
     """The layers below one root."""
@@ -112,9 +116,13 @@ class LayerStore:
             if entry.startswith((prefix + "single", prefix + "mapped-", prefix + shared.FLAVOUR))
         ]
 
-    def extract_alone(self, source: LayerBytes, flavour: Flavour) -> dict[str, Any]:
-        """Extracts a layer that lies on nothing, its diff id not known yet; returns its layer.json."""
-        return self._extract(source, [], None, flavour)[0]
+    def extract_new(self, source: LayerBytes, below: list[str], flavour: Flavour) -> dict[str, Any]:
+        """Extracts a layer whose diff id is not known yet on the layers `below` (chain ids, bottom first,
+        which exist); returns its layer.json.
+
+        Raises BadImage, StoreError; nothing is left then.
+        """
+        return self._extract(source, below, None, flavour)[0]
 
     def extract(
         self,
@@ -158,8 +166,9 @@ class LayerStore:
                 parents_ready=turn.below if turn else None,
                 cancel=turn.cancel if turn else None,
             )
+            source.check()
             record: dict[str, Any] = {
-                "chain_id": chain_id or report.diff_id,
+                "chain_id": chain_id or next_chain_id(below, report.diff_id),
                 "diff_id": report.diff_id,
                 "parent": below[-1] if below else None,
                 "blob": report.blob_digest,

@@ -20,32 +20,47 @@ def run(uid_map: str, gid_map: str, verb: str, *arguments: str) -> bytes:
     """Runs one verb in a namespace of these maps and returns its stdout. Raises StoreError with the
     helper's own line.
     """
-    argv = [RUNTIME, "within", "--uid-map", uid_map, "--gid-map", gid_map, verb, *arguments]
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
     try:
-        actions = [
-            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_DUP2, out_write, 1),
-            (os.POSIX_SPAWN_DUP2, err_write, 2),
-        ]
         try:
-            pid = os.posix_spawn(RUNTIME, argv, os.environ, file_actions=actions)
+            pid = spawn(uid_map, gid_map, verb, *arguments, out=out_write, err=err_write)
         finally:
             os.close(out_write)
             os.close(err_write)
         out, err = _drain(out_read, err_read)
         _, status = os.waitpid(pid, 0)
-    except OSError as error:
-        raise StoreError(f"cannot run `{RUNTIME}`: {(error.strerror or str(error)).lower()}") from None
     finally:
         os.close(out_read)
         os.close(err_read)
     if status != 0:
-        words = err.decode(errors="replace").strip().splitlines()
-        line = words[-1] if words else f"the helper ended with status {status}"
-        raise StoreError(line[len("duckweed: ") :] if line.startswith("duckweed: ") else line)
+        raise StoreError(own_words(err, status))
     return out
+
+
+def spawn(uid_map: str, gid_map: str, verb: str, *arguments: str, out: int, err: int) -> int:
+    """Starts one verb with these descriptors as stdout and stderr; returns the pid, which the caller waits
+    for.
+
+    Raises StoreError.
+    """
+    argv = [RUNTIME, "within", "--uid-map", uid_map, "--gid-map", gid_map, verb, *arguments]
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, out, 1),
+        (os.POSIX_SPAWN_DUP2, err, 2),
+    ]
+    try:
+        return os.posix_spawn(RUNTIME, argv, os.environ, file_actions=actions)
+    except OSError as error:
+        raise StoreError(f"cannot run `{RUNTIME}`: {(error.strerror or str(error)).lower()}") from None
+
+
+def own_words(err: bytes, status: int) -> str:
+    """The helper's last line on stderr, without its name before it."""
+    words = err.decode(errors="replace").strip().splitlines()
+    line = words[-1] if words else f"the helper ended with status {status}"
+    return line[len("duckweed: ") :] if line.startswith("duckweed: ") else line
 
 
 def _drain(out: int, err: int) -> tuple[bytes, bytes]:

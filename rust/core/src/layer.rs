@@ -25,13 +25,13 @@ pyo3::import_exception!(duckweed.errors, StoreError);
 /// What one layer was found to be.
 #[pyclass(frozen, get_all, module = "duckweed._core")]
 pub struct LayerReport {
-    diff_id: String,
-    blob_digest: String,
-    blob_size: u64,
-    blob_media_type: &'static str,
-    size: u64,
-    entries: u64,
-    skipped: Vec<String>,
+    pub(crate) diff_id: String,
+    pub(crate) blob_digest: String,
+    pub(crate) blob_size: u64,
+    pub(crate) blob_media_type: &'static str,
+    pub(crate) size: u64,
+    pub(crate) entries: u64,
+    pub(crate) skipped: Vec<String>,
 }
 
 impl From<duckweed_layer::LayerReport> for LayerReport {

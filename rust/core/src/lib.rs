@@ -4,6 +4,7 @@
 //! call the pure crate, turn the error into a Python one. Anything cleverer is in
 //! the wrong place. Python's side of the agreement is `python/duckweed/_core.pyi`.
 
+mod archive;
 mod layer;
 mod message;
 mod process;
@@ -37,6 +38,11 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(layer::archive_index, module)?)?;
     module.add_function(wrap_pyfunction!(layer::decompress, module)?)?;
     module.add_function(wrap_pyfunction!(layer::digest_file, module)?)?;
+    module.add_function(wrap_pyfunction!(archive::archive_tree, module)?)?;
+    module.add_function(wrap_pyfunction!(archive::tree_changes, module)?)?;
+    module.add_function(wrap_pyfunction!(archive::write_layer, module)?)?;
+    module.add_function(wrap_pyfunction!(archive::pack_layer, module)?)?;
+    module.add_function(wrap_pyfunction!(archive::write_archive, module)?)?;
     module.add_function(wrap_pyfunction!(render_template, module)?)?;
     module.add_function(wrap_pyfunction!(process::spawn, module)?)?;
     module.add_function(wrap_pyfunction!(process::run_inherit, module)?)?;

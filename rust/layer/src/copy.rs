@@ -53,7 +53,7 @@ fn copy_file(
 
 /// Opens a file of ours even if its mode keeps us out (`/etc/shadow` with 0000):
 /// the mode is opened up for that moment.
-fn open_readable(directory: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_readable(directory: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> Result<OwnedFd, Errno> {
     let mode = stat.st_mode & 0o7777;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match fs::openat(directory, name, flags, Mode::empty()) {
@@ -84,7 +84,7 @@ fn copy_content(source: &OwnedFd, target: &OwnedFd, stat: &Stat) -> Result<(), E
 }
 
 /// The next stretch of data from `at`; `(size, size)` if only a hole follows.
-fn next_data(source: &OwnedFd, at: u64, size: u64) -> Result<(u64, u64), Errno> {
+pub(crate) fn next_data(source: &OwnedFd, at: u64, size: u64) -> Result<(u64, u64), Errno> {
     let start = match fs::seek(source, fs::SeekFrom::Data(at)) {
         Ok(start) => start,
         Err(Errno::NXIO) => return Ok((size, size)),

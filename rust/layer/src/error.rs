@@ -112,6 +112,60 @@ impl ExtractError {
     }
 }
 
+/// Why a tree could not be written as a tar. What was written so far has no end mark.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// A tree or its index could not be opened.
+    #[error("cannot read `{}`: {}", path.display(), describe(.source))]
+    Tree {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A system call on an entry failed.
+    #[error("`{path}`: {operation}: {}", errno_text(*.errno))]
+    Entry {
+        /// Its path in the tree.
+        path: String,
+        /// What was tried.
+        operation: &'static str,
+        /// Why it did not work.
+        errno: rustix::io::Errno,
+    },
+    /// An entry that cannot be in a layer.
+    #[error("`{path}`: {reason}")]
+    Member {
+        /// Its path in the tree.
+        path: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The receiver of the tar refused it.
+    #[error("cannot write the archive: {}", describe(.0))]
+    Output(#[source] io::Error),
+    /// What to write was not described properly.
+    #[error("bad description of what to archive: {0}")]
+    Request(String),
+    /// The caller raised its flag.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl WriteError {
+    /// The errno at the bottom.
+    pub fn errno(&self) -> Option<rustix::io::Errno> {
+        match self {
+            WriteError::Entry { errno, .. } => Some(*errno),
+            WriteError::Tree { source, .. } | WriteError::Output(source) => {
+                rustix::io::Errno::from_io_error(source)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// An I/O error as `no space left on device (ENOSPC)`: lower case, errno by name.
 pub fn describe(error: &io::Error) -> String {
     match rustix::io::Errno::from_io_error(error) {

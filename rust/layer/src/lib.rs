@@ -23,17 +23,33 @@
 //! | `extract` | the above into one call |
 //! | `archive` | an image archive's outer tar into a list of members |
 //!
+//! And back, from trees to bytes that are always the same:
+//!
+//! | module | turns |
+//! |---|---|
+//! | `source` | a description into an archive: the one way in |
+//! | `beneath`, `merged` | trees into directories and names, a stack of them into one view |
+//! | `changes` | a container's tree into what it changed in the layers below |
+//! | `facts`, `items` | an entry on disk, or one that was asked for, into a member |
+//! | `layer_tar`, `tar::builder` | members into blocks |
+//! | `pack` | blocks into a blob, with both digests |
+//! | `bundle_tar` | documents and blobs into an image archive |
+//!
 //! # Bindings
 //!
-//! `duckweed._core` binds four functions, each without logic:
+//! `duckweed._core` binds these, each without logic:
 //! [`extract_layer`] with a [`FileSection`] of the caller's descriptor as its
 //! source, [`archive_index`], [`decompress`] (whose answer's `name()` is the
-//! result) and [`digest_file`]. All of them block; none calls back. To make a
+//! result), [`digest_file`], [`Request::write`] plain and into a [`pack::Packer`],
+//! and [`bundle_tar::write_parts`]. All of them block; none calls back. To make a
 //! long extraction stop, raise [`ExtractOptions::cancel`].
 #![forbid(unsafe_code)]
 
 mod archive;
 mod base64;
+mod beneath;
+pub mod bundle_tar;
+mod changes;
 mod chunk;
 pub mod compression;
 mod copy;
@@ -42,15 +58,21 @@ pub mod digest;
 mod directories;
 mod error;
 mod extract;
+mod facts;
 mod gate;
 pub mod index;
 mod intake;
+mod items;
 mod keep;
+mod layer_tar;
 mod ledger;
+mod merged;
+pub mod pack;
 mod parents;
 pub mod path;
 mod pipeline;
 mod section;
+mod source;
 mod stack;
 pub mod tar;
 pub mod tree;
@@ -61,8 +83,11 @@ mod xattrs;
 pub use archive::{archive_index, Member};
 pub use compression::{decompress, Compression, DecompressError};
 pub use digest::{digest_file, Digest};
-pub use error::{describe, errno_text, ExtractError};
+pub use error::{describe, errno_text, ExtractError, WriteError};
 pub use extract::{extract_layer, ExtractOptions, LayerReport, Limits};
+pub use facts::{Facts, NoFacts, Owners};
 pub use gate::Gate;
+pub use layer_tar::Written;
 pub use section::FileSection;
+pub use source::{Request, Source};
 pub use stack::{copy_layers, CopyError};

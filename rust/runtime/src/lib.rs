@@ -2,14 +2,16 @@
 //!
 //! `bundle` reads config.json, `userns` turns it into a process in its own namespaces,
 //! `seccomp` makes the filter it runs under, `within` does single jobs in a short-lived
-//! user namespace. `emulation` makes one uid look like many. `supervise` stays with what runs, `client` brings a user's terminal to
+//! user namespace, `freeze` makes a container stand still. `emulation` makes one uid look like many.
+//! `supervise` stays with what runs, `client` brings a user's terminal to
 //! it, and `message` is what the two say to each other. `sealed` sees to it that what enters
 //! a container is a copy of this program that cannot be changed.
 #![forbid(unsafe_code)]
 
 pub mod bundle;
 pub mod client;
-pub mod emulation;
+//! user namespace, `freeze` makes a container stand still. `emulation` makes one uid look like many.
+//! `supervise` stays with what runs, `client` brings a user's terminal to
 pub mod message;
 pub mod probe;
 pub mod sealed;

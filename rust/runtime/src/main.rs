@@ -50,6 +50,7 @@ fn run(verb: &str, words: Vec<OsString>) -> Result<i32, Mistake> {
         "probe" => probe(words),
         "userns" => share_userns(words),
         "within" => within(words),
+        "freeze" => freeze(words),
         "features" => features(),
         "--version" => version(),
         _ => Err(format!("unknown verb `{verb}`").into()),
@@ -131,6 +132,14 @@ fn within(words: Vec<OsString>) -> Result<i32, Mistake> {
     let (uids, gids) = (map("uid-map")?, map("gid-map")?);
     duckweed_runtime::within::run(&uids.to_string_lossy(), &gids.to_string_lossy(), &given.words)
         .map_err(|error| Mistake(error.message, error.exit_code))
+}
+
+fn freeze(words: Vec<OsString>) -> Result<i32, Mistake> {
+    let mut given = Given::read(words, &["pid"], &[])?;
+    let pid = given.value("pid").ok_or("--pid is missing")?;
+    let pid = pid.to_string_lossy().parse().map_err(|_| "--pid: not a number")?;
+    duckweed_runtime::freeze::run(pid)?;
+    Ok(0)
 }
 
 /// What the OCI's features.md asks for, as far as there is an answer.

@@ -2,14 +2,17 @@
 //!
 //! `remove PATH...` removes trees of foreign ids; `own LAYERDIR` gives the files of an
 //! extracted layer the owners its index.json names; `copy-up SRC... DST` fills a volume
-//! from the topmost layer's directory and those below it; `size PATH` prints the bytes below a path.
+//! from the topmost layer's directory and those below it; `size PATH` prints the bytes below a path;
+//! `archive REQUEST` writes the tar that the JSON describes to stdout, and `changes REQUEST` the
+//! changes alone, each as `A`, `C` or `D`, the path and a NUL (`-` for REQUEST: it comes on stdin).
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use duckweed_layer::index::{Index, Record, Type};
+use duckweed_layer::{NoFacts, Request};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid, XattrFlags};
 
 use crate::start_error::{Code, StartError};
@@ -51,21 +54,63 @@ pub fn run(uid_map: &str, gid_map: &str, verb: &[OsString]) -> Result<i32, Start
                     writeln!(io::stdout(), "{bytes}")
                 })
             }
+            (Some("archive"), [request]) => {
+                let request = request.clone();
+                Box::new(move || archive(&read_request(&request)?))
+            }
+            (Some("changes"), [request]) => {
+                let request = request.clone();
+                Box::new(move || changes(&read_request(&request)?))
+            }
             _ => {
                 let message =
-                    "within: expected remove PATH..., own LAYERDIR, copy-up SRC... DST or size PATH";
+                    "within: expected remove PATH..., own LAYERDIR, copy-up SRC... DST, size PATH, \
+                               archive REQUEST or changes REQUEST";
                 return Err(StartError::new(Code::Spec, "read the arguments", message));
             }
         };
+    // What an archive is made of is told by its own errors, and its request is no thing to read.
+    let is_told = matches!(verb.first().and_then(|verb| verb.to_str()), Some("archive" | "changes"));
     let words = verb.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
     inside(&maps, || match job() {
         Ok(()) => 0,
+        Err(error) if is_told => {
+            let _ = writeln!(io::stderr(), "duckweed: {error}");
+            1
+        }
         Err(error) => {
             let error = StartError::io(Code::Internal, words.clone(), &error);
             let _ = writeln!(io::stderr(), "duckweed: {error}");
             1
         }
     })
+}
+
+fn read_request(word: &OsStr) -> io::Result<Request> {
+    let text = match word.to_str() {
+        Some("-") => io::read_to_string(io::stdin())?,
+        Some(text) => text.to_owned(),
+        None => return Err(io::ErrorKind::InvalidInput.into()),
+    };
+    Request::parse(&text).map_err(io::Error::other)
+}
+
+fn archive(request: &Request) -> io::Result<()> {
+    let out = io::BufWriter::with_capacity(
+        256 * 1024,
+        std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?),
+    );
+    request.write(out, &NoFacts, None).map(drop).map_err(io::Error::other)
+}
+
+fn changes(request: &Request) -> io::Result<()> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    for (kind, path) in request.changes().map_err(io::Error::other)? {
+        write!(out, "{kind}")?;
+        out.write_all(&path)?;
+        out.write_all(&[0])?;
+    }
+    out.flush()
 }
 
 /// Applies the index of a layer to its tree: owners, then modes (chown clears setuid), then

@@ -20,11 +20,13 @@
 //! Sources: POSIX.1-2017 pax (ustar and pax interchange formats), tar(5) of
 //! libarchive, "Standard Archive Format" and "Sparse Formats" of the GNU tar manual.
 
+pub mod builder;
 pub mod header;
 pub mod pax;
 pub mod sparse;
 pub mod stream;
 
+pub use builder::TarBuilder;
 pub use header::Kind;
 pub use sparse::Segment;
 pub use stream::{Source, TarReader};
