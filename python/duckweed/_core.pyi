@@ -243,6 +243,13 @@ def pack_layer(
     StoreError.
     """
 
+def write_archive(out_fd: int, parts: Sequence[tuple[str, bytes | str, int, bool]]) -> None:
+    """Writes a tar of parts: (name, its bytes or the path of a file, size, whether the file is to be
+    unpacked); a name that ends with a slash is a directory.
+
+    Raises StoreError (a file is missing, or not of its size); BrokenPipeError when nobody reads.
+    """
+
 def archive_index(fd: int) -> list[tuple[str, str, int, int, str]]:
     """The members of an uncompressed tar: (name, kind, size, offset, link). Raises BadImage."""
 

@@ -1,10 +1,10 @@
-"""`commit`, `diff`: what a container's files have become."""
+"""`commit`, `diff`, `export`: what a container's files have become."""
 
 from __future__ import annotations
 
 import sys
 
-from duckweed.cli.parse import BOOL, LIST, STRING, Call, Flag, verb
+from duckweed.cli.parse import BOOL, LIST, STRING, Call, Flag, Refused, verb
 
 
 @verb(
@@ -43,4 +43,21 @@ def diff(call: Call) -> int:
     lines = "".join(f"{LETTERS[row['Kind']]} {row['Path']}\n" for row in rows)
     sys.stdout.flush()
     sys.stdout.buffer.write(lines.encode("utf-8", "surrogateescape"))
+    return 0
+
+
+@verb(
+    "export",
+    "[OPTIONS] CONTAINER",
+    flags=(Flag("output", "o", STRING, "Write to a file, instead of STDOUT", completes="file"),),
+    at_least=1,
+    at_most=1,
+    completes="container",
+)
+def export(call: Call) -> int:
+    """Write all files of a container as a tar, its mounts left out"""
+    target = call.get("output", "-")
+    if target == "-" and sys.stdout.isatty():
+        raise Refused("cowardly refusing to save to a terminal", "use the -o flag or redirect")
+    call.engine.containers.get(call.arguments[0]).export(target)
     return 0

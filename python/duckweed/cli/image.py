@@ -1,4 +1,4 @@
-"""`load`, `import`, `tag`, `rmi` and `image prune`: how images come, are named and go."""
+"""`load`, `save`, `import`, `tag`, `rmi` and `image prune`: how images come, are named and go."""
 
 from __future__ import annotations
 
@@ -43,6 +43,28 @@ def load(call: Call) -> int:
 
 def _loaded(image: Image) -> list[str]:
     return [f"Loaded image: {tag}" for tag in image.tags] or [f"Loaded image ID: {image.id}"]
+
+
+@verb(
+    "save",
+    "[OPTIONS] IMAGE [IMAGE...]",
+    flags=(
+        Flag("output", "o", STRING, "Write to a file, instead of STDOUT", completes="file"),
+        Flag("format", "", STRING, "docker-archive (every engine reads it) or oci-archive"),
+    ),
+    at_least=1,
+    completes="image",
+)
+def save(call: Call) -> int:
+    """Save images to an archive
+
+    A name without a tag means all its tags. The same images give the same bytes.
+    """
+    target = call.get("output", "-")
+    if target == "-" and sys.stdout.isatty():
+        raise Refused("cowardly refusing to save to a terminal", "use the -o flag or redirect")
+    call.engine.images.save(call.arguments, target, format=call.get("format", "docker-archive"))
+    return 0
 
 
 @verb(

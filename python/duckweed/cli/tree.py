@@ -26,6 +26,7 @@ _CONTAINER = {
     "create": "container_run:create",
     "diff": "container_files:diff",
     "exec": "container_exec:exec_",
+    "export": "container_files:export",
     "inspect": "inspect:container_inspect",
     "kill": "container_life:kill",
     "logs": "container_logs:logs",
@@ -52,6 +53,7 @@ _IMAGE = {
     "pull": "registry_pull:pull",
     "push": "registry_push:push",
     "rm": "image:rmi",
+    "save": "image:save",
     "tag": "image:tag",
 }
 
@@ -74,7 +76,7 @@ _SYSTEM = {
 
 COMMANDS: dict[str, str] = {
     **{name: place for name, place in _CONTAINER.items() if name not in ("inspect", "ls", "prune")},
-    **{name: _IMAGE[name] for name in ("history", "import", "load", "pull", "push", "tag")},
+    **{name: _IMAGE[name] for name in ("history", "import", "load", "pull", "push", "save", "tag")},
     "completion": "completion:completion",
     "doctor": "system:doctor",
     "images": "image_show:images",

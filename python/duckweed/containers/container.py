@@ -20,7 +20,7 @@ from duckweed.store import scratch
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from typing import Any
+    from typing import Any, BinaryIO
 
     from duckweed.engine import Engine, Result
     from duckweed.store.image import Image
@@ -552,6 +552,14 @@ class Container:
         from duckweed.containers.changes import changes
 
         return changes(self)
+
+    def export(self, target: str | int | BinaryIO = "-") -> None:
+        """Writes all its files as a tar, its mounts left out: to a path (which appears when it is whole), a
+        descriptor, a binary file object, or `-` for stdout. Raises StoreError; Unsupported for `host`.
+        """
+        from duckweed.containers.exporting import export
+
+        export(self, target)
 
     def commit(
         self,

@@ -7,6 +7,7 @@ unreferenced in between.
 from __future__ import annotations
 
 import json
+import os
 
 from duckweed.errors import BadImage, NoSuchImage
 from duckweed.oci.digest import chain_ids, digest_of
@@ -59,13 +60,13 @@ def keep(
     store.records.add(manifest_digest, image_id, False, list(names), chain)
     if store.records.image(image_id) is None:
         return None
+    # The parts of a base image may be in a read-only store.
     blobs = (image_id, manifest_digest, *(layer.digest for layer in layers))
-    if not all(map(store.blobs.exists, blobs)):
-        return None
-    if not all(store.layers.exists(chain_id, store.flavour.name) for chain_id in chain):
+    if any(store.blobs.size(digest) is None for digest in blobs):
         return None
     asked = names[0].familiar if names else image_id
-    return Image(store, asked, image_id, manifest_digest, store.config(image_id))
+    image = Image(store, asked, image_id, manifest_digest, store.config(image_id))
+    return image if all(map(os.path.isdir, image.lower)) else None
 
 
 def base_image(store: ImageStore, image_id: str) -> Image:

@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import builtins
     from collections.abc import Callable, Mapping, Sequence
-    from typing import Any
+    from typing import Any, BinaryIO
 
     from duckweed.oci.reference import Reference
     from duckweed.registry.pulling import PullWatch
@@ -337,6 +337,24 @@ class ImageStore:
             tls_verify=tls_verify,
             watch=watch,
         )
+
+    def save(
+        self,
+        names: str | Sequence[str],
+        target: str | int | BinaryIO = "-",
+        *,
+        format: str = "docker-archive",
+    ) -> None:
+        """Writes images to one archive: to a path (which appears when it is whole), a descriptor, a binary
+        file object, or `-` for stdout. `format` is `docker-archive` or `oci-archive`.
+
+        Raises NoSuchImage, UsageError, Conflict, BadImage, StoreError.
+        """
+        from duckweed.store.output_file import open_output
+        from duckweed.store.saving import save
+
+        with open_output(target) as fd:
+            save(self, [names] if isinstance(names, str) else names, fd, format)
 
     def import_(
         self,

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{sync_channel, SyncSender};
 
-use crate::compression::{detect, Decoder};
+use crate::compression::PlainReader;
 use crate::error::WriteError;
 use crate::tar::{Kind, Member, TarBuilder, Time};
 
@@ -115,11 +115,8 @@ fn read_part(part: &Part, chunks: &SyncSender<Vec<u8>>) -> Result<(), WriteError
     let file = File::open(path).map_err(fail)?;
     let result = match part.content {
         Content::Unpacked(..) => {
-            let mut source = BufReader::with_capacity(CHUNK, file);
-            let compression = io::BufRead::fill_buf(&mut source)
-                .and_then(|start| detect(start).map_err(io::Error::other))
-                .map_err(fail)?;
-            send_all(Decoder::new(compression, source).map_err(fail)?, size, chunks)
+            let source = PlainReader::new(BufReader::with_capacity(CHUNK, file)).map_err(fail)?;
+            send_all(source, size, chunks)
         }
         _ => send_all(file, size, chunks),
     };

@@ -108,6 +108,36 @@ impl<R: BufRead> Decoder<R> {
     }
 }
 
+/// The plain bytes of a source in whatever codec, told by its magic, as a reader.
+pub struct PlainReader<R: BufRead> {
+    decoder: Decoder<R>,
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl<R: BufRead> PlainReader<R> {
+    /// A reader of `source`, which stands at its first byte.
+    pub fn new(mut source: R) -> io::Result<PlainReader<R>> {
+        let compression = detect(source.fill_buf()?).map_err(io::Error::other)?;
+        let decoder = Decoder::new(compression, source)?;
+        Ok(PlainReader { decoder, buffer: vec![0; BUFFER_SIZE], start: 0, end: 0 })
+    }
+}
+
+impl<R: BufRead> Read for PlainReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.start == self.end {
+            self.end = self.decoder.fill(&mut self.buffer)?;
+            self.start = HISTORY;
+        }
+        let n = buffer.len().min(self.end - self.start);
+        buffer[..n].copy_from_slice(&self.buffer[self.start..self.start + n]);
+        self.start += n;
+        Ok(n)
+    }
+}
+
 /// Fills as much of `buffer` as there is.
 fn read_full(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;

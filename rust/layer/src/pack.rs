@@ -12,7 +12,7 @@
 //! a slow disk holds everybody up and memory does not grow.
 
 use std::fs::File;
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
@@ -21,7 +21,7 @@ use std::thread::JoinHandle;
 
 use flate2::{Compress, Crc, FlushCompress, Status};
 
-use crate::compression::{detect, Compression, Decoder};
+use crate::compression::{Compression, PlainReader};
 use crate::digest::{Digest, Hasher};
 
 const BLOCK: usize = 256 * 1024;
@@ -205,15 +205,13 @@ impl Drop for Packer {
 /// # Errors
 /// What reading, the codec or the packer says; `Other` ("cancelled") once the flag is raised.
 pub fn repack(source: impl Read, mut packer: Packer, cancel: &AtomicBool) -> io::Result<Packed> {
-    let mut source = io::BufReader::with_capacity(BLOCK, source);
-    let compression = detect(source.fill_buf()?).map_err(io::Error::other)?;
-    let mut decoder = Decoder::new(compression, source)?;
+    let mut source = PlainReader::new(io::BufReader::with_capacity(BLOCK, source))?;
     let mut buffer = vec![0; BLOCK];
     loop {
         if cancel.load(Ordering::Relaxed) {
             return Err(io::Error::other("cancelled"));
         }
-        match decoder.read(&mut buffer)? {
+        match source.read(&mut buffer)? {
             0 => return packer.finish(),
             n => packer.write_all(&buffer[..n])?,
         }
@@ -364,6 +362,7 @@ impl HashingFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compression::detect;
 
     /// Bytes that pack neither well nor badly.
     fn sample(length: usize) -> Vec<u8> {
@@ -393,7 +392,7 @@ mod tests {
                 let bytes = sample(length);
                 let (blob, packed) = pack(&bytes, compression, None);
                 let mut plain = Vec::new();
-                Decoder::new(compression, &blob[..]).unwrap().read_to_end(&mut plain).unwrap();
+                PlainReader::new(&blob[..]).unwrap().read_to_end(&mut plain).unwrap();
                 assert!(plain == bytes, "{compression:?} {length}");
                 assert_eq!((packed.diff_id, packed.size), (Digest::of(&bytes), length as u64));
                 assert_eq!((packed.blob_digest, packed.blob_size), (Digest::of(&blob), blob.len() as u64));
