@@ -125,7 +125,7 @@ def _take_layer(container: Container, store: ImageStore, base: Image, pause: boo
     maps = tree_request.maps_of(container)
     with Frozen(container) if pause else nullcontext(), TreeStream(request, maps) as stream:
         try:
-            record = store.layers.extract_new(stream, base.chain_ids, store.flavour)
+            record = store.own.layers.extract_new(stream, base.chain_ids, store.flavour, base.lower)
         except DuckweedError:
             stream.blame()
             raise

@@ -55,10 +55,11 @@ def keep(
     content = json.dumps(config, separators=(",", ":")).encode()
     manifest = Manifest.compose(Descriptor(OCI_CONFIG, digest_of(content), len(content)), list(layers))
     chain = chain_ids(config["rootfs"]["diff_ids"])
-    image_id, manifest_digest = store.blobs.put(content), store.blobs.put(manifest)
+    own = store.own
+    image_id, manifest_digest = own.blobs.put(content), own.blobs.put(manifest)
     written += [image_id[7:], manifest_digest[7:]]
-    store.records.add(manifest_digest, image_id, False, list(names), chain)
-    if store.records.image(image_id) is None:
+    own.records.add(manifest_digest, image_id, False, list(names), chain)
+    if own.records.image(image_id) is None:
         return None
     # The parts of a base image may be in a read-only store.
     blobs = (image_id, manifest_digest, *(layer.digest for layer in layers))

@@ -116,13 +116,16 @@ class LayerStore:
             if entry.startswith((prefix + "single", prefix + "mapped-", prefix + shared.FLAVOUR))
         ]
 
-    def extract_new(self, source: LayerBytes, below: list[str], flavour: Flavour) -> dict[str, Any]:
+    def extract_new(
+        self, source: LayerBytes, below: list[str], flavour: Flavour, trees: list[str] | None = None
+    ) -> dict[str, Any]:
         """Extracts a layer whose diff id is not known yet on the layers `below` (chain ids, bottom first,
-        which exist); returns its layer.json.
+        which exist; `trees` says where, topmost first, when not all are in this flavour); returns its
+        layer.json.
 
         Raises BadImage, StoreError; nothing is left then.
         """
-        return self._extract(source, below, None, flavour)[0]
+        return self._extract(source, below, None, flavour, trees=trees)[0]
 
     def extract(
         self,
@@ -148,9 +151,12 @@ class LayerStore:
         flavour: Flavour,
         chain_id: str | None = None,
         turn: Turn | None = None,
+        trees: list[str] | None = None,
     ) -> tuple[dict[str, Any], bool]:
         layout = self._layout
-        parents = [layout.layer(parent, flavour.name) + "/fs" for parent in reversed(below)]
+        parents = trees
+        if parents is None:
+            parents = [layout.layer(parent, flavour.name) + "/fs" for parent in reversed(below)]
         work = scratch.new_directory(layout, "layer", layout.tree_tmp)
         blob = scratch.new_path(layout, "blob")
         try:

@@ -10,8 +10,8 @@
 
 pub mod bundle;
 pub mod client;
-//! user namespace, `freeze` makes a container stand still. `emulation` makes one uid look like many.
-//! `supervise` stays with what runs, `client` brings a user's terminal to
+pub mod emulation;
+pub mod freeze;
 pub mod message;
 pub mod probe;
 pub mod sealed;
