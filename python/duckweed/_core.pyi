@@ -177,6 +177,8 @@ class Transport:
         """One answer, whatever its status, of at most `limit` bytes; patient with busy registries."""
     def download(self, url: str, headers: Sequence[tuple[str, str]], part: Part) -> None:
         """Brings `part` to its end and checks its digest. Raises OSError too; the part stays then."""
+    def fetch(self, url: str, headers: Sequence[tuple[str, str]], fd: int) -> Reply:
+        """Writes what an address has to a file; the reply has no body then. Raises OSError too."""
     def upload(
         self,
         method: str,

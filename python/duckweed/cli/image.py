@@ -8,7 +8,6 @@ from duckweed.cli.failure import each
 from duckweed.cli.parse import BOOL, FILTER, LIST, STRING, Call, Flag, Refused, filters_of, verb
 from duckweed.cli.prompt import is_confirmed
 from duckweed.cli.units import human_size
-from duckweed.errors import DuckweedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ def save(call: Call) -> int:
 
 @verb(
     "import",
-    "[OPTIONS] file|- [REPOSITORY[:TAG]]",
+    "[OPTIONS] file|URL|- [REPOSITORY[:TAG]]",
     flags=(
         Flag("change", "c", LIST, "Apply a Dockerfile instruction to the image"),
         Flag("message", "m", STRING, "Comment in the image's history"),
@@ -82,11 +81,6 @@ def save(call: Call) -> int:
 def import_(call: Call) -> int:
     """Make an image from a tar of a root file system"""
     source, *reference = call.arguments
-    if source.startswith(("http://", "https://")):
-        raise DuckweedError(
-            f"cannot import from `{source}`: URLs are not supported in this release",
-            "fetch it and pipe it in: `curl URL | duckweed import -`",
-        )
     image = call.engine.images.import_(
         source,
         reference[0] if reference else None,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 GROUPS = {
     "container": "Manage containers",
     "image": "Manage images",
+    "manifest": "Look at image manifests and manifest lists",
     "volume": "Manage volumes",
     "system": "Look after the engine, and the place it runs in",
 }
@@ -86,6 +87,8 @@ COMMANDS: dict[str, str] = {
     "logout": "registry_login:logout",
     "ps": "container_show:ps",
     "rmi": "image:rmi",
+    "manifest inspect": "registry_look:manifest_inspect",
+    "search": "registry_look:search",
     "version": "system:version",
     **{f"container {name}": place for name, place in _CONTAINER.items()},
     **{f"image {name}": place for name, place in _IMAGE.items()},

@@ -36,14 +36,19 @@ def import_rootfs(
     message: str,
     platform: str | None,
 ) -> Image:
-    """Extracts the tar (plain, gzip or zstd) as the only layer and records the image. Raises BadImage,
-    UsageError, StoreError.
+    """Extracts the tar (plain, gzip or zstd), which may be at an http address, as the only layer and records
+    the image. Raises BadImage, UsageError, StoreError, RegistryError.
     """
     names = [Reference.parse(name)] if name else []
     config = _config(
         changes, message or "Imported from -", Platform.parse(platform) if platform else Platform.host()
     )
-    fd = open_source(store.layout, source)
+    if isinstance(source, str) and source.startswith(("http://", "https://")):
+        from duckweed.registry.fetching import fetch
+
+        fd = fetch(store.layout, source)
+    else:
+        fd = open_source(store.layout, source)
     written: list[str] = []
     try:
         for _ in range(_ATTEMPTS):

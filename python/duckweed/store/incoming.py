@@ -192,6 +192,11 @@ class Incoming(Archive):
             os.close(fd)
         self._fds.clear()
 
+    def discard(self) -> None:
+        """Removes the parts that were left, for a disk that is full; the threads have ended."""
+        for digest in self._arrivals:
+            scratch.discard_file(f"{self._layout.partial}/{digest[7:]}.{scratch.owner()}")
+
     def _arrival(self, layer: LayerPlan) -> _Arrival:
         return self._arrivals[layer.member]
 
@@ -264,11 +269,6 @@ class Incoming(Archive):
                 self._blobs.adopt(path, arrival.digest)
                 return
             except OSError as error:
-                import errno
-
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    # On a full disk half a blob helps nobody.
-                    scratch.discard_file(path)
                 raise cannot("write", path, error) from None
             except TransferError as error:
                 if error.kind not in ("digest", "digest-resumed", "size"):

@@ -6,7 +6,7 @@ taken away again when the rest cannot be had, so that the next try needs only th
 
 from __future__ import annotations
 
-from duckweed.errors import BadImage, RegistryError, StoreError
+from duckweed.errors import BadImage, StoreError
 from duckweed.oci.manifest import Manifest
 from duckweed.store import claims
 from duckweed.store.incoming import Incoming, Watch
@@ -30,6 +30,7 @@ class Puller(Loader):
     def __init__(self, store: ImageStore) -> None:
         own = store.own
         super().__init__(own.layout, own.blobs, own.layers, own.records, store.flavour)
+        self._blob_names: list[str] = []
 
     def pull(
         self,
@@ -49,21 +50,39 @@ class Puller(Loader):
         """
         manifest = Manifest.read(content, "manifest")
         claims.sweep(self._layout)
-        with Incoming(
-            self._layout, self._blobs, manifest.layers, fetch, cancel, watch or Watch()
-        ) as incoming:
-            try:
-                plans = [LayerPlan(layer.digest, layer.digest) for layer in manifest.layers]
-                plan = ImagePlan(read_config(), content, plans, wanted)
-                plan.references = references
-                return self.keep(incoming, [plan])[0]
-            except BadImage:
-                # An extraction behind a download that failed says less than the download does.
-                cause = incoming.failure()
-                if cause is not None and not isinstance(cause, BadImage):
-                    raise cause from None
-                raise
+        self._blob_names = [layer.digest[7:] for layer in manifest.layers]
+        incoming = Incoming(self._layout, self._blobs, manifest.layers, fetch, cancel, watch or Watch())
+        try:
+            with incoming:
+                return self._pull(incoming, content, manifest, read_config, references, wanted)
+        except StoreError:
+            incoming.discard()
+            raise
+
+    def _pull(
+        self,
+        incoming: Incoming,
+        content: bytes,
+        manifest: Manifest,
+        read_config: Callable[[], bytes],
+        references: list[Reference],
+        wanted: Platform,
+    ) -> Loaded:
+        try:
+            plans = [LayerPlan(layer.digest, layer.digest) for layer in manifest.layers]
+            plan = ImagePlan(read_config(), content, plans, wanted)
+            plan.references = references
+            return self.keep(incoming, [plan])[0]
+        except BadImage:
+            # An extraction behind a download that failed says less than the download does.
+            cause = incoming.failure()
+            if cause is not None and not isinstance(cause, BadImage):
+                raise cause from None
+            raise
 
     def _give_up(self, error: BaseException) -> None:
-        if isinstance(error, (BadImage, StoreError)) and not isinstance(error, RegistryError):
+        if isinstance(error, StoreError):
+            # The disk: what came whole is in the way too.
+            self._written += self._blob_names
+        if isinstance(error, (BadImage, StoreError)):
             super()._give_up(error)

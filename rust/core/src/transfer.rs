@@ -155,6 +155,16 @@ impl Transport {
         self.run(py, move |client| Download { url: &url, headers: &headers }.run(client, &part))
     }
 
+    fn fetch(&self, py: Python<'_>, url: String, headers: Headers, fd: i32) -> PyResult<Reply> {
+        let file = std::fs::File::from(borrow(fd)?.try_clone_to_owned()?);
+        let reply = self.run(py, move |client| {
+            let request =
+                Request { method: "GET", url: &url, headers: &headers, body: Body::Empty, follow: true };
+            client.fetch(&request, &file)
+        })?;
+        Ok(reply.into())
+    }
+
     #[allow(clippy::too_many_arguments)]
     fn upload(
         &self,

@@ -24,6 +24,8 @@ use crate::TransferError;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const REDIRECTS: usize = 10;
+/// The most that is read of what somebody says with a refusal.
+pub(crate) const ERROR_BODY: u64 = 64 * 1024;
 /// How often a pause looks whether it is to end.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -187,6 +189,26 @@ impl Client {
             match self.options.patience.pause_after(failed, asked) {
                 Some(pause) if may_repeat => self.pause(pause)?,
                 _ => return result,
+            }
+        }
+    }
+
+    /// Brings what an address has into a file, from the file's offset on, however much it is: the answer, its
+    /// body empty when that is in the file. Sent once, as what came cannot be told from what did not.
+    pub fn fetch(&self, request: &Request<'_>, file: &std::fs::File) -> Result<Reply, TransferError> {
+        let answer = self.send(request)?;
+        if answer.reply.status != 200 {
+            return self.read(answer, ERROR_BODY);
+        }
+        let Answer { reply, mut body } = answer;
+        let mut reader = body.with_config().limit(u64::MAX).reader();
+        let mut buffer = vec![0; 256 * 1024];
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => return Ok(reply),
+                Ok(n) => std::io::Write::write_all(&mut &*file, &buffer[..n]).map_err(TransferError::Disk)?,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.broken(error, &reply.url)),
             }
         }
     }

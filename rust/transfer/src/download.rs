@@ -7,11 +7,10 @@
 
 use std::io::Read;
 
-use crate::client::Answer;
+use crate::client::{Answer, ERROR_BODY};
 use crate::{Body, Client, Part, Request, TransferError};
 
 const BUFFER: usize = 256 * 1024;
-const ERROR_BODY: u64 = 64 * 1024;
 
 /// Where a blob is to come from.
 pub struct Download<'a> {
