@@ -19,7 +19,7 @@ use duckweed_sys::clone::{self, Fork};
 use duckweed_sys::seccomp::Instruction;
 use duckweed_trap::credentials::Credentials;
 use duckweed_trap::emulator::{serve, world, Answers, Start};
-use duckweed_trap::owners::{Device, Record};
+use duckweed_trap::owners::{Device, Key, Lower, Record};
 use duckweed_trap::Mode;
 use rustix::fs::{AtFlags, OFlags, StatxFlags};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
@@ -196,6 +196,11 @@ fn start_of(bundle: &Bundle) -> std::io::Result<Start> {
         Rootfs::Overlay { lower, upper, .. } => (upper, owners_of_layers(&lower)?),
         _ => (None, Vec::new()),
     };
+    let upper = upper.map(|path| open(&path)).transpose()?;
+    let is_one_file_system = match &upper {
+        Some(upper) => lower.iter().all(|(device, _)| Ok(*device) == device_of(upper)),
+        None => true,
+    };
     let process = &bundle.spec.process;
     let names = process.capabilities.as_ref().map(|lists| lists.permitted.clone()).unwrap_or_default();
     let capabilities = crate::userns::capability_mask(&names);
@@ -203,8 +208,9 @@ fn start_of(bundle: &Bundle) -> std::io::Result<Start> {
         mode: bundle.block.root_emulation.mode().unwrap_or(Mode::Owners),
         proc: open(Path::new("/proc"))?,
         directory: open(bundle.dir())?,
-        upper: upper.map(|path| open(&path)).transpose()?,
-        lower,
+        upper,
+        lower: lower.into_iter().map(|(_, file)| file).collect(),
+        is_one_file_system,
         root: Credentials::new(
             0,
             0,
@@ -215,8 +221,13 @@ fn start_of(bundle: &Bundle) -> std::io::Result<Start> {
     })
 }
 
-/// What the indexes of the layers say, by inode.
-fn owners_of_layers(lower: &[std::path::PathBuf]) -> std::io::Result<Vec<(u64, Record)>> {
+fn device_of(file: &OwnedFd) -> Result<(u32, u32), rustix::io::Errno> {
+    let stat = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::INO)?;
+    Ok((stat.stx_dev_major, stat.stx_dev_minor))
+}
+
+/// What the indexes of the layers say, each file with the device it lies on.
+fn owners_of_layers(lower: &[std::path::PathBuf]) -> std::io::Result<Vec<((u32, u32), Lower)>> {
     let mut found = Vec::new();
     for tree in lower {
         let Some(layer) = tree.parent() else { continue };
@@ -224,10 +235,11 @@ fn owners_of_layers(lower: &[std::path::PathBuf]) -> std::io::Result<Vec<(u64, R
         let top = rustix::fs::open(tree, OFlags::PATH | OFlags::CLOEXEC, rustix::fs::Mode::empty())?;
         for (path, record) in index.entries.iter().filter(|(_, record)| record.kind != Type::Whiteout) {
             let path: &[u8] = if path.is_empty() { b"." } else { path };
-            let flags = AtFlags::SYMLINK_NOFOLLOW;
-            if let Ok(stat) = rustix::fs::statx(&top, path, flags, StatxFlags::INO) {
-                found.push((stat.stx_ino, remembered(record)));
-            }
+            let wanted = StatxFlags::INO | StatxFlags::BTIME;
+            let Ok(stat) = rustix::fs::statx(&top, path, AtFlags::SYMLINK_NOFOLLOW, wanted) else { continue };
+            let key = Key::of(0, &stat);
+            let file = Lower { inode: key.inode, birth: key.birth, record: remembered(record) };
+            found.push(((stat.stx_dev_major, stat.stx_dev_minor), file));
         }
     }
     Ok(found)

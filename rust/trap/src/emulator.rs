@@ -20,13 +20,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use duckweed_sys::notify::{self, Notification};
-use rustix::event::{poll, PollFd, PollFlags};
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
 use crate::call::{Call, Outcome, Verdict, UNREADABLE};
 use crate::credentials::{Credentials, Known};
 use crate::handlers;
-use crate::owners::{Owners, Record};
+use crate::owners::{Lower, Owners};
 use crate::view::View;
 use crate::world::World;
 use crate::Mode;
@@ -85,8 +85,10 @@ pub struct Start {
     pub directory: OwnedFd,
     /// Overlay's upperdir.
     pub upper: Option<OwnedFd>,
-    /// What the layers say: inode and record.
-    pub lower: Vec<(u64, Record)>,
+    /// What the layers say.
+    pub lower: Vec<Lower>,
+    /// Whether layers and changes lie on one file system.
+    pub is_one_file_system: bool,
     /// The container's root.
     pub root: Credentials,
 }
@@ -97,9 +99,7 @@ pub struct Start {
 /// The log of owners cannot be read.
 pub fn world(start: Start) -> io::Result<World> {
     let mut owners = Owners::open(start.directory)?;
-    for (inode, record) in start.lower {
-        owners.learn_lower(inode, record);
-    }
+    owners.learn_lower(start.lower, start.is_one_file_system);
     let view = View::new(start.proc, start.upper)?;
     Ok(World { view, owners, known: Known::new(start.root) })
 }
@@ -111,16 +111,6 @@ pub fn serve(listener: &OwnedFd, answers: &Answers, arrives: impl FnOnce(i32)) {
     let _ = notify::wake_in_place(listener);
     let mut arrives = Some(arrives);
     loop {
-        let mut fds = [PollFd::new(listener, PollFlags::IN)];
-        match poll(&mut fds, None) {
-            Err(Errno::INTR) => continue,
-            Err(_) => return,
-            Ok(_) => {}
-        }
-        let events = fds[0].revents();
-        if !events.contains(PollFlags::IN) {
-            return;
-        }
         match notify::receive(listener) {
             Ok(notification) => {
                 if let Some(arrives) = arrives.take() {
@@ -128,11 +118,19 @@ pub fn serve(listener: &OwnedFd, answers: &Answers, arrives: impl FnOnce(i32)) {
                 }
                 answer(listener, answers, &notification);
             }
-            // The caller was killed meanwhile.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+            // The caller was killed before it was heard; or all are gone.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) && has_callers(listener) => {}
             Err(_) => return,
         }
     }
+}
+
+/// Whether anybody is left whose calls this listener hears.
+fn has_callers(listener: &OwnedFd) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut fds = [PollFd::new(listener, PollFlags::IN)];
+    poll(&mut fds, Some(&now)).is_ok() && !fds[0].revents().contains(PollFlags::HUP)
 }
 
 fn answer(listener: &OwnedFd, answers: &Answers, notification: &Notification) {

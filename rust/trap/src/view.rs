@@ -34,6 +34,8 @@ pub struct View {
     upper: Option<OwnedFd>,
     /// Somebody has called chroot(2).
     pub is_chrooted: bool,
+    /// The machine's `fs.protected_hardlinks`.
+    pub protects_hard_links: bool,
 }
 
 /// A place that a caller named.
@@ -62,7 +64,17 @@ impl View {
         let root = rustix::fs::statx(CWD, "/", AtFlags::empty(), WANTED)?;
         let own_proc = rustix::fs::statx(CWD, "/proc", AtFlags::empty(), WANTED);
         let proc_device = own_proc.map_or((0, 0), |stat| (stat.stx_dev_major, stat.stx_dev_minor));
-        Ok(Self { proc, root_mount: root.stx_mnt_id, proc_device, upper, is_chrooted: false })
+        let mut view = Self {
+            proc,
+            root_mount: root.stx_mnt_id,
+            proc_device,
+            upper,
+            is_chrooted: false,
+            protects_hard_links: true,
+        };
+        view.protects_hard_links =
+            view.read_proc("sys/fs/protected_hardlinks").is_ok_and(|text| text.trim() != "0");
+        Ok(view)
     }
 
     /// The place that a call means by a directory's descriptor and a path.

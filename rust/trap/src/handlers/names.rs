@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::call::{Call, Outcome, DONE, GO_ON};
 use crate::credentials::{capability, Credentials};
 use crate::owners::{Device, Record};
-use crate::permission::{owns, EXECUTE, WRITE};
+use crate::permission::{allows, owns, EXECUTE, READ, WRITE};
 use crate::view::{Entry, HERE};
 use crate::world::{is_directory, World};
 
@@ -172,9 +172,24 @@ fn make_link(world: &mut World, call: &Call, old: (i32, usize), new: (i32, usize
     if !world.is_plain_root(call)? {
         let who = world.caller(call)?;
         world.require_way(who, &file)?;
+        may_link(world, who, &stat)?;
         birth(world, call, new.0, &call.text(new.1)?)?;
     }
     GO_ON
+}
+
+/// `fs.protected_hardlinks` of proc(5): only to what one owns, or could change without it.
+fn may_link(world: &World, who: &Credentials, stat: &Statx) -> Result<(), Errno> {
+    let facts = world.facts(stat);
+    if !world.view.protects_hard_links || owns(who, facts.uid) {
+        return Ok(());
+    }
+    let is_plain = facts.mode & 0o170_000 == 0o100_000 && facts.mode & 0o4000 == 0;
+    let is_harmless = is_plain && facts.mode & 0o2010 != 0o2010;
+    if is_harmless && allows(who, facts, READ | WRITE) {
+        return Ok(());
+    }
+    Err(Errno::PERM)
 }
 
 pub fn unlink(world: &mut World, call: &Call) -> Outcome {

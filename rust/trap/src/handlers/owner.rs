@@ -1,6 +1,6 @@
 //! chown(2) and its kin: the kernel is told root, the index the truth.
 
-use crate::call::{Call, Outcome, DONE};
+use crate::call::{Call, Outcome, DONE, GO_ON};
 use crate::credentials::{capability, Credentials, KEEP};
 use crate::owners::CAPABILITY;
 use crate::view::{At, HERE};
@@ -34,7 +34,8 @@ pub fn fchownat(world: &mut World, call: &Call) -> Outcome {
 }
 
 fn give(world: &mut World, call: &Call, at: &At, uid: u32, gid: u32) -> Outcome {
-    let file = world.view.hold(at)?;
+    // What is not there for us is not there for the kernel, which knows best how to say so.
+    let Ok(file) = world.view.hold(at) else { return GO_ON };
     let stat = world.view.stat_fd(&file)?;
     let plain = world.is_plain_root(call)?;
     let mut record = world.record_of(&stat);

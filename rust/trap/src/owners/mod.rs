@@ -36,13 +36,26 @@ struct Kept {
     is_gone: bool,
 }
 
+/// What an image says of a file in one of its layers.
+#[derive(Debug, Clone)]
+pub struct Lower {
+    /// The file's inode in the layer.
+    pub inode: u64,
+    /// Its birth there, seconds and nanoseconds.
+    pub birth: (i64, u32),
+    /// The facts.
+    pub record: Record,
+}
+
 /// All records of one container.
 #[derive(Debug)]
 pub struct Owners {
     log: Log,
     files: Vec<Kept>,
     by_key: HashMap<Key, usize>,
-    lower: HashMap<u64, Record>,
+    lower: HashMap<u64, Lower>,
+    /// Layers and changes lie on one file system: an inode of a layer is nobody else's.
+    is_one_file_system: bool,
     live_bytes: u64,
     /// Sticky: whether any record has ever been of a device, and whether any had attributes.
     special: (bool, bool),
@@ -56,15 +69,20 @@ impl Owners {
     pub fn open(directory: OwnedFd) -> io::Result<Self> {
         let (log, entries) = Log::open(directory)?;
         let (files, by_key, lower) = (Vec::new(), HashMap::new(), HashMap::new());
-        let mut owners = Self { log, files, by_key, lower, live_bytes: 0, special: (false, false) };
+        let is_one_file_system = true;
+        let special = (false, false);
+        let mut owners = Self { log, files, by_key, lower, is_one_file_system, live_bytes: 0, special };
         entries.into_iter().for_each(|entry| owners.apply(entry));
         Ok(owners)
     }
 
-    /// Takes in what an image says of the file with this inode in one of its layers.
-    pub fn learn_lower(&mut self, inode: u64, record: Record) {
-        self.notice(&record);
-        self.lower.insert(inode, record);
+    /// Takes in what an image says of the files in its layers. `is_one_file_system`: they lie where the changes lie.
+    pub fn learn_lower(&mut self, files: Vec<Lower>, is_one_file_system: bool) {
+        self.is_one_file_system = is_one_file_system;
+        for file in files {
+            self.notice(&file.record);
+            self.lower.insert(file.inode, file);
+        }
     }
 
     fn notice(&mut self, record: &Record) {
@@ -109,7 +127,9 @@ impl Owners {
         if file_system != 0 {
             return None;
         }
-        self.lower.get(&stat.stx_ino)
+        let lower = self.lower.get(&stat.stx_ino)?;
+        let is_it = self.is_one_file_system || Key::of(0, stat).birth == lower.birth;
+        is_it.then_some(&lower.record)
     }
 
     /// Whether the container itself has said something of this file.

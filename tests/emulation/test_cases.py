@@ -1,0 +1,78 @@
+"""The table of system calls in cases.c, as root of many real ids and as root of one: the same answers, line by line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from conftest import Run, runner
+
+HERE = Path(__file__).parent
+
+#: Checks whose answers differ, each with the reason. Nothing else may.
+DIFFERENCES = {
+    "devices.": "a user namespace refuses device nodes; emulated ones are remembered, and /dev/null's works",
+    "chown_fd.o_path": "which descriptors are O_PATH is not looked at: one more read of /proc at every fchown",
+}
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The guest program, static."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler on this machine")
+    program = tmp_path_factory.mktemp("cases") / "cases"
+    command = [compiler, "-O1", "-w", "-static", "-pthread", "-o", str(program), str(HERE / "cases.c")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"cannot compile a static program here: {done.stderr[-200:]}")
+    return program
+
+
+def answers(run: Run, program: Path, *flags: str) -> dict[str, str]:
+    """Every check's answer, by its name; a name that comes twice gets a number."""
+    done = run("run", "--rm", *flags, "-v", f"{program}:/cases:ro", "busybox", "/cases", timeout=120)
+    assert done.returncode == 0, done.stdout[-500:] + done.stderr
+    found: dict[str, str] = {}
+    for line in done.stdout.splitlines():
+        name, _, value = line.partition(": ")
+        found[f"{name}#{sum(each.partition('#')[0] == name for each in found)}"] = value
+    return found
+
+
+def differences(real: dict[str, str], emulated: dict[str, str]) -> dict[str, tuple[str | None, str | None]]:
+    """Checks that do not agree and are not listed."""
+    names = [*real, *(name for name in emulated if name not in real)]
+    return {
+        name: (real.get(name), emulated.get(name))
+        for name in names
+        if real.get(name) != emulated.get(name) and not name.startswith(tuple(DIFFERENCES))
+    }
+
+
+@pytest.fixture
+def one(root: Path, archives: Path) -> Run:
+    """A runner that has one uid, busybox loaded."""
+    run = runner(root, {"DUCKWEED_PRETEND": "no-subid"})
+    run("load", "-i", str(archives / "busybox.tar"), check=True)
+    return run
+
+
+def test_every_check_answers_as_with_real_ids(root: Path, busybox: str, one: Run, cases: Path) -> None:
+    many = runner(root)
+    if json.loads(many("info", "--format", "json").stdout)["IdMap"] != "full":
+        pytest.skip("this account has no subordinate ids to compare with")
+    real = answers(many, cases, "--security-opt", "no-new-privileges=false")
+    emulated = answers(one, cases)
+    assert len(real) > 300
+    assert differences(real, emulated) == {}
+
+
+def test_the_table_notices_when_nothing_is_emulated(one: Run, cases: Path) -> None:
+    emulated, alone = answers(one, cases), answers(one, cases, "--root-emulation", "off")
+    assert len(differences(emulated, alone)) > 100
