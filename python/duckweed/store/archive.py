@@ -17,6 +17,7 @@ from duckweed.oci.document import LIMIT_BYTES
 from duckweed.store import scratch
 from duckweed.store.layers import LayerBytes
 from duckweed.store.layout import cannot
+from duckweed.store.room import Need, packed_need
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,6 +64,10 @@ class Archive:
     def layer(self, layer: LayerPlan) -> LayerBytes:
         """Where to read one layer. Raises BadImage."""
         return LayerBytes(*self.locate(layer.member), layer.blob)
+
+    def need(self, layer: LayerPlan) -> Need:
+        """The room that one layer takes at least. Raises BadImage."""
+        return packed_need(*self.locate(layer.member))
 
     def keep(self, blobs: BlobStore, layer: LayerPlan, digest: str) -> None:
         """Makes sure that a layer's blob, which has this digest, is in the store as it came. Raises BadImage,

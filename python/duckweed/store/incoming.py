@@ -18,6 +18,7 @@ from duckweed.store import claims, scratch
 from duckweed.store.archive import Archive
 from duckweed.store.layers import LayerBytes
 from duckweed.store.layout import cannot
+from duckweed.store.room import Need
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,6 +130,15 @@ class Incoming(Archive):
             return self.layer(layer)
         self._fds.append(fd)
         return LayerBytes(fd, blob=arrival.digest, is_kept=True)
+
+    def need(self, layer: LayerPlan) -> Need:
+        """A tree is no smaller than its blob."""
+        arrival = self._arrival(layer)
+        try:
+            here = os.stat(claims.part_path(self._layout, arrival.digest[7:])).st_size
+        except OSError:
+            here = arrival.size if self._blobs.exists(arrival.digest) else 0
+        return Need(blobs=max(arrival.size - here, 0), trees=arrival.size)
 
     def keep(self, blobs: BlobStore, layer: LayerPlan, digest: str) -> None:
         """Waits until the blob is in its place."""

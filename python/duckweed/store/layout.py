@@ -238,16 +238,23 @@ def tag_of(file_name: str) -> str | None:
     return None if file_name.startswith("@") else unquote(file_name[: -len(".json")])
 
 
+def hint_for(number: int | None) -> str:
+    """What to do about an errno of the store's disk, without privilege; empty when nothing is known."""
+    import errno
+
+    hints = {
+        errno.ENOSPC: "free some, as with `duckweed system prune`, or set `DUCKWEED_ROOT` to a larger disk",
+        errno.EDQUOT: "your quota is used up; free some space, or set `DUCKWEED_ROOT` to another disk",
+        errno.EROFS: "set `DUCKWEED_ROOT` to a directory that can be written",
+        errno.EACCES: "set `DUCKWEED_ROOT` to a directory of your own",
+    }
+    return hints.get(number or 0, "")
+
+
 def cannot(operation: str, path: str, error: OSError) -> StoreError:
     """The one-line StoreError for an operating system's refusal."""
     import errno
 
     name = errno.errorcode.get(error.errno or 0, "EIO")
-    hints = {
-        "ENOSPC": "free some space, as with `duckweed image prune`, or set `DUCKWEED_ROOT` to a larger disk",
-        "EDQUOT": "your quota is used up; free some space, or set `DUCKWEED_ROOT` to another disk",
-        "EROFS": "set `DUCKWEED_ROOT` to a directory that can be written",
-        "EACCES": "set `DUCKWEED_ROOT` to a directory of your own",
-    }
     words = (error.strerror or str(error)).lower()
-    return StoreError(f"cannot {operation} `{path}`: {words} ({name})", hints.get(name, ""))
+    return StoreError(f"cannot {operation} `{path}`: {words} ({name})", hint_for(error.errno))

@@ -16,7 +16,9 @@ from duckweed.oci.platform import Platform
 from duckweed.store import references
 from duckweed.store.archive import open_archive
 from duckweed.store.layers import LayerBytes
+from duckweed.store.layout import hint_for
 from duckweed.store.plan import ImagePlan, LayerPlan, read_plans
+from duckweed.store.room import Need, require
 from duckweed.store.stacking import LayerFailed, Stack
 
 TYPE_CHECKING = False
@@ -111,12 +113,25 @@ class Loader:
 
     def _take_in(self, archive: Archive, plan: ImagePlan) -> Loaded:
         chain, stated = chain_ids(diff_ids(plan.config)), diff_ids(plan.config)
+        self._require_room(archive, plan, chain)
         descriptors = self._take_layers(archive, plan, chain, stated)
         config = self._put(plan.config_bytes)
         content = plan.manifest_bytes
         if content is None:
             content = Manifest.compose(Descriptor(OCI_CONFIG, config, len(plan.config_bytes)), descriptors)
         return Loaded(self._put(content), config, plan.manifest_bytes is not None, plan.references, chain)
+
+    def _require_room(self, archive: Archive, plan: ImagePlan, chain: list[str]) -> None:
+        """Raises StoreError when what is missing of the image cannot fit."""
+        need = Need()
+        for layer, chain_id in zip(plan.layers, chain):
+            if self._layers.exists(chain_id, self._flavour.name):
+                continue
+            known = self._layers.any_record(chain_id, self._flavour.name)
+            need += (
+                archive.need(layer) if known is None else Need(trees=known["size"], files=known["entries"])
+            )
+        require(self._layout, need, "the image")
 
     def _take_layers(
         self, archive: Archive, plan: ImagePlan, chain: list[str], stated: list[str]
@@ -129,6 +144,11 @@ class Loader:
                 return self._stack(archive, plan, chain, stated).take_all()
             except LayerFailed as failed:
                 index, error = failed.index, failed.error
+                number = getattr(error, "errno", None)
+                if isinstance(error, StoreError) and number is not None:
+                    words = f"cannot extract layer {index + 1} of {len(chain)}: {error.message}"
+                    hint = hint_for(number)
+                    raise StoreError(words, hint, code=error.code) from None
                 if not isinstance(error, BadImage):
                     raise error from None
                 # By now the remover may have put it back: it had found a reference.

@@ -103,16 +103,29 @@ fn extract_error(py: Python<'_>, error: &ExtractError) -> PyErr {
                 | Errno::PERM
                 | Errno::IO
                 | Errno::MFILE
+                | Errno::NFILE
+                | Errno::FBIG
+                | Errno::STALE
         )
     ) || matches!(error, ExtractError::Destination { .. });
     if of_the_disk {
-        StoreError::new_err(error.to_string())
+        let raised = StoreError::new_err(error.to_string());
+        with_fact(py, raised, "errno", error.errno().map(Errno::raw_os_error))
     } else {
-        let raised = BadImage::new_err(error.to_string());
-        match raised.value(py).setattr("code", error.code()) {
-            Ok(()) => raised,
-            Err(failure) => failure,
-        }
+        with_fact(py, BadImage::new_err(error.to_string()), "code", Some(error.code()))
+    }
+}
+
+/// The error with one more attribute, if there is a value for it.
+fn with_fact<'py>(
+    py: Python<'py>,
+    raised: PyErr,
+    name: &str,
+    value: Option<impl IntoPyObject<'py>>,
+) -> PyErr {
+    match value.map(|value| raised.value(py).setattr(name, value)) {
+        Some(Err(failure)) => failure,
+        _ => raised,
     }
 }
 
