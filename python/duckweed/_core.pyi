@@ -70,12 +70,13 @@ def run_inherit(
     capture: bool = True,
     timeout_s: float | None = None,
     fds: Sequence[tuple[int, int]] = (),
-    standbys: tuple[Standbys, str] | None = None,
+    standbys: tuple[Standbys, bytes, bytes, bytes] | None = None,
 ) -> RunResult:
     """Runs `supervise --inherit` to its end.
 
-    `fds` are more (source, target) for it; `standbys` is a pool and the container's directory. Raises OSError
-    when the helper cannot be started.
+    `fds` are more (source, target) for it; with `standbys`, a pool, one of that runs the container
+    instead: its path, the bytes of container.json and of config.json. Raises OSError when the helper
+    cannot be started.
     """
 
 def settle() -> None:

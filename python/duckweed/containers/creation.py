@@ -50,7 +50,7 @@ class Plan:
 
     __slots__ = ("config", "draft", "engine", "image", "layout", "options", "place", "points", "running")
 
-    def __init__(self, engine: Engine, image: Any, options: Options) -> None:
+    def __init__(self, engine: Engine, image: Any, options: Options, *, is_drafted: bool = True) -> None:
         self.engine = engine
         self.layout = engine.layout
         self.image = image
@@ -64,7 +64,8 @@ class Plan:
             from duckweed.containers.place import scratch_directory
 
             self.running = scratch_directory(engine, options.scratch)
-        self.draft = engine.container_store.draft()
+        store = engine.container_store
+        self.draft = store.draft() if is_drafted else store.reserve()
 
     @property
     def hostname(self) -> str:

@@ -4,6 +4,9 @@ The fast path. The bundle is made like any other, but without a name, a log or a
 the command has our pipes as its stdio, the supervisor tells the exit code on the channel and removes
 everything, and when this process dies the channel closes and the container with it. Each call keeps its
 own state, so any number of threads and tasks may be in here at once.
+
+A usual container (no name, no volume, the usual namespaces) is an *order*: its documents go to a
+supervisor that waits, which has a directory for it (docs/contracts.md §7), and nothing is written from here.
 """
 
 from __future__ import annotations
@@ -25,15 +28,25 @@ if TYPE_CHECKING:
     from duckweed.engine import Engine, Result
 
 _CHUNK = 64 * 1024
+# What fits a message (docs/contracts.md §6), less some room for what stands around it.
+_LONGEST_ORDER = 60 * 1024
 
 
 class Bundle:
-    """A prepared container: `argv` runs it. `finish` judges what came of it."""
+    """A prepared container: `order` is for a supervisor that waits, else `argv` runs it. `finish` judges what
+    came of it.
+    """
 
-    __slots__ = ("argv", "fds", "plan", "standbys", "word")
+    __slots__ = ("argv", "fds", "order", "plan", "word")
 
     def __init__(
-        self, engine: Engine, image: str, command: str | Sequence[str] | None, options: Mapping[str, Any]
+        self,
+        engine: Engine,
+        image: str,
+        command: str | Sequence[str] | None,
+        options: Mapping[str, Any],
+        *,
+        may_order: bool = True,
     ) -> None:
         from duckweed.containers.collection import find_image
 
@@ -49,14 +62,45 @@ class Bundle:
             creation.check_platform(found, parsed.platform)
         if parsed.name:
             creation.refuse_taken(engine, parsed.name)
-        spec.process_args(found.run_config, parsed)
+        self.word = spec.process_args(found.run_config, parsed)[0]
+        self.argv: list[str] = []
+        self.fds: list[tuple[int, int]] = []
+        place = engine.place(parsed.isolation)
+        shared = engine.shared_namespace(place)
+        namespace = -1 if parsed.privileged else shared.descriptor()
+        is_usual = (
+            may_order
+            and namespace >= 0
+            and place.rootfs != "copy"
+            and len(place.namespaces) == 7
+            and parsed.network == "none"
+            and not (place.running or parsed.scratch)
+            and not (parsed.name or parsed.mounts or found.run_config.get("Volumes"))
+        )
+        self.order = self._order(engine, found, parsed, shared.standbys) if is_usual else None
+        if self.order is None:
+            self._write(engine, found, parsed, namespace)
+
+    def _order(
+        self, engine: Engine, found: Any, parsed: Any, standbys: _core.Standbys | None
+    ) -> tuple[_core.Standbys, bytes, bytes, bytes] | None:
+        """The documents for a supervisor that waits; None when they are too long for a message."""
+        self.plan = plan = creation.Plan(engine, found, parsed, is_drafted=False)
+        record = json.dumps(plan.record(ephemeral=True)).encode()
+        config = plan.spec_text(True).encode()
+        path = os.fsencode(plan.draft.final_path)
+        if standbys is None or len(path) + len(record) + len(config) > _LONGEST_ORDER:
+            return None
+        return standbys, path, record, config
+
+    def _write(self, engine: Engine, found: Any, parsed: Any, namespace: int) -> None:
+        """Puts the container into the store and says how to run it."""
         self.plan = plan = creation.Plan(engine, found, parsed)
         try:
             if plan.points:
                 creation.copy_up(plan)
             plan.write(ephemeral=True)
             record = plan.record(ephemeral=True)
-            self.word = record["Path"]
             if parsed.name:
                 engine.container_store.commit(plan.draft, parsed.name, record)
             else:
@@ -77,14 +121,7 @@ class Bundle:
             str(supervisor.CHANNEL),
             "--inherit",
         ]
-        self.fds: list[tuple[int, int]] = []
-        self.standbys: tuple[_core.Standbys, str] | None = None
-        shared = engine.shared_namespace(plan.place)
-        namespace = -1 if parsed.privileged else shared.descriptor()
         if namespace >= 0:
-            # Standbys have made the usual namespaces already.
-            if shared.standbys is not None and parsed.network == "none" and len(plan.place.namespaces) == 7:
-                self.standbys = (shared.standbys, plan.draft.final_path)
             self.argv += ["--userns", str(NUMBER)]
             self.fds.append((namespace, NUMBER))
 
@@ -107,6 +144,8 @@ class Bundle:
         from duckweed.engine import Result
 
         if error and not timed_out:
+            if self.order is not None:
+                self.plan.check_still_there()  # a missing layer says more than a failed mount
             raise supervisor.start_error(error)
         if timed_out:
             exit_code = 137
@@ -152,7 +191,7 @@ def run(
             capture=capture,
             timeout_s=timeout,
             fds=bundle.fds,
-            standbys=bundle.standbys,
+            standbys=bundle.order,
         )
     except OSError as error:
         raise supervisor.cannot_start(error) from None
@@ -176,7 +215,7 @@ async def run_async(
     import asyncio
 
     data = as_bytes(input)
-    bundle = Bundle(engine, image, command, options)
+    bundle = Bundle(engine, image, command, options, may_order=False)
     watch = _Watch(asyncio.get_running_loop())
     timed_out = False
     try:

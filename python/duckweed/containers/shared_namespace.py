@@ -39,7 +39,7 @@ class SharedNamespace:
         self._lock = threading.Lock()
         self._asked = 0
         self._fd = -1
-        # Supervisors in it that wait for the next container: `most` is enough for one thread after another.
+        # Supervisors in it that wait for the next container.
         self.standbys: _core.Standbys | None = None
 
     def descriptor(self) -> int:
@@ -55,7 +55,7 @@ class SharedNamespace:
                     if self._fd >= 0:
                         argv = [supervisor.RUNTIME, "supervise", "--channel", "3", "--inherit"]
                         argv += ["--userns", str(NUMBER)]
-                        self.standbys = _core.Standbys(argv, [(self._fd, NUMBER)], os.cpu_count() or 1)
+                        self.standbys = _core.Standbys(argv, [(self._fd, NUMBER)], _most())
         return self._fd
 
     def close(self) -> None:
@@ -69,6 +69,14 @@ class SharedNamespace:
             self.standbys.close()
         if self._fd >= 0:
             os.close(self._fd)
+
+
+def _most() -> int:
+    """How many containers may be starting at once, and how many supervisors are kept for the next ones.
+
+    Starting is work for processors alone: a few for each keep them busy, more are only in each other's way.
+    """
+    return min(4 * (os.cpu_count() or 1), 32)
 
 
 def _make(uid_map: str, gid_map: str) -> int:

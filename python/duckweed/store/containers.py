@@ -32,7 +32,7 @@ LOST_EXIT_CODE = 137
 
 class Draft:
     """A container being made: fill `path`, then `commit` it; `final_path` is where it will be, for absolute
-    paths inside.
+    paths inside. One that was only reserved has no `path`.
     """
 
     __slots__ = ("final_path", "id", "path")
@@ -67,6 +67,11 @@ class ContainerStore:
             raise cannot("write in", layout.tmp, error) from None
         return Draft(container_id, path, layout.container(container_id))
 
+    def reserve(self) -> Draft:
+        """A new id, and where its container will be; somebody else makes the directory."""
+        container_id = os.urandom(32).hex()
+        return Draft(container_id, "", self._layout.container(container_id))
+
     def commit(self, draft: Draft, name: str | None, record: dict[str, Any]) -> None:
         """Writes `record` as container.json, claims `name` (checked by the caller) and makes the container
         appear.
@@ -87,7 +92,8 @@ class ContainerStore:
 
     def abandon(self, draft: Draft) -> None:
         """Removes a draft that will not be."""
-        remove_tree(draft.path)
+        if draft.path:
+            remove_tree(draft.path)
 
     def _claim(self, name: str, container_id: str) -> None:
         link = self._layout.name(name)

@@ -16,7 +16,7 @@ use rustix::process::{waitpid, Pid, WaitOptions};
 
 use crate::message;
 use crate::program::launch;
-use crate::standby::Standbys;
+use crate::standby::{Standby, Standbys, Ticket};
 
 /// How often a wait comes back to Python so that Ctrl-C works.
 pub const SIGNAL_CHECK: Duration = Duration::from_millis(100);
@@ -90,10 +90,13 @@ pub struct RunResult {
     pub timed_out: bool,
 }
 
+/// A pool, and an order's container, record and config.
+type Ordered<'py> = (PyRef<'py, Standbys>, Vec<u8>, Vec<u8>, Vec<u8>);
+
 /// Runs `argv` (a `supervise --inherit`) with its channel as descriptor `channel_fd` and waits for its end.
 ///
-/// `fds` are more descriptors for it, `(source, target)`; `standbys` is a pool to take a waiting supervisor from, and the
-/// container's directory. `stdin` is bytes to feed, or None for /dev/null; with `capture` stdout and stderr are collected, else they are the caller's.
+/// `fds` are more descriptors for it, `(source, target)`; with `standbys`, a pool, a supervisor of that runs the container
+/// instead: its path, the bytes of container.json and those of config.json. `stdin` is bytes to feed, or None for /dev/null; with `capture` stdout and stderr are collected, else they are the caller's.
 /// After `timeout_s` seconds the container is killed. Raises OSError when the runtime cannot be started, and whatever a signal handler raises
 /// (the container is killed first).
 #[pyfunction]
@@ -107,7 +110,7 @@ pub fn run_inherit(
     capture: bool,
     timeout_s: Option<f64>,
     fds: Vec<(i32, i32)>,
-    standbys: Option<(PyRef<'_, Standbys>, String)>,
+    standbys: Option<Ordered<'_>>,
 ) -> PyResult<RunResult> {
     let argv = c_strings(argv)?;
     let passed = fds
@@ -126,12 +129,14 @@ pub fn run_inherit(
             ))
         }
     };
-    let ahead = standbys.as_ref().map(|(pool, container)| (&**pool, container.as_str()));
+    let order = standbys.as_ref().map(|(_, container, record, config)| order(container, record, config));
+    let ahead = standbys.as_ref().zip(order.as_deref()).map(|((pool, ..), order)| (&**pool, order));
+    let pool = ahead.map(|(pool, _)| pool);
     let launch = Launch { argv: &argv, env: &env, channel_fd, passed: &passed, ahead };
     let mut run = py.detach(|| Run::start(&launch, stdin, capture))?;
     run.deadline = deadline;
     let mut raised = None;
-    while py.detach(|| run.step())? {
+    while py.detach(|| run.step(pool))? {
         if raised.is_none() {
             if let Err(error) = py.check_signals() {
                 run.kill();
@@ -139,7 +144,7 @@ pub fn run_inherit(
             }
         }
     }
-    let status = py.detach(|| run.end())?;
+    let status = py.detach(|| run.end(pool))?;
     if let Some(error) = raised {
         return Err(error);
     }
@@ -181,9 +186,23 @@ impl Capture {
     }
 }
 
+/// The payload of a `B` message (docs/contracts.md §6).
+fn order(container: &[u8], record: &[u8], config: &[u8]) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(8 + container.len() + record.len() + config.len());
+    for piece in [container, record] {
+        payload.extend((piece.len() as u32).to_le_bytes());
+        payload.extend(piece);
+    }
+    payload.extend(config);
+    payload
+}
+
 struct Run {
     pid: Pid,
+    ticket: Option<Ticket>,
     channel: Option<OwnedFd>,
+    /// The channel of a supervisor that has answered.
+    answered: Option<OwnedFd>,
     answer: Option<Vec<u8>>,
     stdin: Option<(OwnedFd, Vec<u8>, usize)>,
     stdout: Capture,
@@ -198,28 +217,40 @@ struct Launch<'a> {
     env: &'a [CString],
     channel_fd: i32,
     passed: &'a [(BorrowedFd<'a>, i32)],
-    /// Supervisors that may wait already, and the container's directory for one of them.
-    ahead: Option<(&'a Standbys, &'a str)>,
+    /// Supervisors that may wait already, and the order for one of them.
+    ahead: Option<(&'a Standbys, &'a [u8])>,
 }
 
 impl Launch<'_> {
     /// Wakes a supervisor that waits, or starts one; and starts one for the next run while this one is under way.
-    fn go(&self, stdio: [BorrowedFd<'_>; 3]) -> io::Result<(Pid, OwnedFd)> {
-        let Some((standbys, container)) = self.ahead else { return self.spawn(stdio) };
-        let woken = standbys.take().filter(|standby| standby.wake(container, stdio));
+    fn go(&self, stdio: [BorrowedFd<'_>; 3]) -> io::Result<(Standby, Option<Ticket>)> {
+        let Some((standbys, order)) = self.ahead else { return Ok((self.spawn(stdio)?, None)) };
+        let (ticket, waiting) = standbys.take();
+        let woken = waiting.filter(|standby| standby.wake(order, stdio));
         let launched = match woken {
-            Some(standby) => (standby.pid, standby.channel),
-            None => self.spawn(stdio)?,
+            Some(standby) => Ok(standby),
+            None => standbys.start().and_then(|standby| {
+                let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+                standby.wake(order, stdio).then_some(standby).ok_or_else(gone)
+            }),
         };
-        standbys.refill();
-        Ok(launched)
+        match launched {
+            Ok(standby) => {
+                standbys.refill();
+                Ok((standby, Some(ticket)))
+            }
+            Err(error) => {
+                standbys.give_back(&ticket, None);
+                Err(error)
+            }
+        }
     }
 
-    fn spawn(&self, [stdin, stdout, stderr]: [BorrowedFd<'_>; 3]) -> io::Result<(Pid, OwnedFd)> {
+    fn spawn(&self, [stdin, stdout, stderr]: [BorrowedFd<'_>; 3]) -> io::Result<Standby> {
         let (ours, theirs) = duckweed_sys::packet::pair()?;
         let mut fds = vec![(stdin, 0), (stdout, 1), (stderr, 2), (theirs.as_fd(), self.channel_fd)];
         fds.extend_from_slice(self.passed);
-        Ok((launch(self.argv, self.env, &fds)?, ours))
+        Ok(Standby { pid: launch(self.argv, self.env, &fds)?, channel: ours })
     }
 }
 
@@ -244,14 +275,16 @@ impl Run {
         };
         let stdout = out.as_ref().map_or(rustix::stdio::stdout(), |(_, write)| write.as_fd());
         let stderr = err.as_ref().map_or(rustix::stdio::stderr(), |(_, write)| write.as_fd());
-        let (pid, ours) = launch.go([input.as_fd(), stdout, stderr])?;
+        let (standby, ticket) = launch.go([input.as_fd(), stdout, stderr])?;
         let read_end = |pair: Option<(OwnedFd, OwnedFd)>| Capture {
             pipe: pair.map(|(read, _)| read),
             bytes: Vec::new(),
         };
         Ok(Self {
-            pid,
-            channel: Some(ours),
+            pid: standby.pid,
+            ticket,
+            channel: Some(standby.channel),
+            answered: None,
             answer: None,
             stdin: feed,
             stdout: read_end(out),
@@ -268,7 +301,7 @@ impl Run {
     }
 
     /// Waits for one event, at most [`SIGNAL_CHECK`]; false when everything has ended.
-    fn step(&mut self) -> io::Result<bool> {
+    fn step(&mut self, standbys: Option<&Standbys>) -> io::Result<bool> {
         let mut polled = Vec::with_capacity(4);
         let input = PollFlags::IN;
         if let Some(fd) = &self.channel {
@@ -303,7 +336,7 @@ impl Run {
             .collect();
         for which in ready {
             match which {
-                0 => self.read_channel(),
+                0 => self.read_channel(standbys),
                 1 => self.stdout.read_some()?,
                 2 => self.stderr.read_some()?,
                 _ => self.feed(),
@@ -319,17 +352,23 @@ impl Run {
         Ok(true)
     }
 
-    fn read_channel(&mut self) {
+    fn read_channel(&mut self, standbys: Option<&Standbys>) {
         let Some(channel) = &self.channel else { return };
         match message::receive(channel.as_fd()) {
             Ok(Some((b'X', payload, _))) => self.answer = Some(payload),
             Ok(Some((b'J', payload, _))) if !payload.starts_with(b"{\"ok\":true") => {
                 self.answer = Some(payload)
             }
+            Ok(Some((b'S', ..))) => {
+                if let (Some(standbys), Some(ticket)) = (standbys, &self.ticket) {
+                    standbys.has_started(ticket);
+                }
+                return;
+            }
             Ok(Some(_)) => return,
-            Ok(None) | Err(_) => {}
+            Ok(None) | Err(_) => self.channel = None,
         }
-        self.channel = None;
+        self.answered = self.channel.take();
     }
 
     fn feed(&mut self) {
@@ -346,7 +385,16 @@ impl Run {
 
     /// The runtime's own exit status, 0 when it has said all that matters and is only cleaning up: the container's directory
     /// has left the store's view before X was sent, and deleting it takes as long as starting did.
-    fn end(&mut self) -> io::Result<i32> {
+    fn end(&mut self, standbys: Option<&Standbys>) -> io::Result<i32> {
+        if let (Some(standbys), Some(ticket)) = (standbys, self.ticket.take()) {
+            let returned = self.answered.take().filter(|_| self.answer.is_some());
+            let is_back = returned.is_some();
+            standbys.give_back(&ticket, returned.map(|channel| Standby { pid: self.pid, channel }));
+            if is_back {
+                return Ok(0);
+            }
+        }
+        self.answered = None;
         if self.answer.is_some() && !self.timed_out {
             reap_later(self.pid);
             return Ok(0);

@@ -62,6 +62,33 @@ pub enum Request {
     Resume,
 }
 
+/// The payload of a `B` message: a container for a supervisor on standby, files and all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Order<'a> {
+    /// Where its directory shall be, absolute.
+    pub container: &'a std::path::Path,
+    /// The bytes of container.json.
+    pub record: &'a [u8],
+    /// The bytes of config.json.
+    pub config: &'a [u8],
+}
+
+impl<'a> Order<'a> {
+    /// Reads `u32le length, container, u32le length, record, config`.
+    #[must_use]
+    pub fn decode(payload: &'a [u8]) -> Option<Self> {
+        fn piece(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+            let (length, rest) = bytes.split_first_chunk::<4>()?;
+            rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)
+        }
+        let (container, rest) = piece(payload)?;
+        let (record, config) = piece(rest)?;
+        let container =
+            std::path::Path::new(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(container));
+        container.is_absolute().then_some(Self { container, record, config })
+    }
+}
+
 /// Which streams an attached client wants, and its terminal's size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -101,7 +101,7 @@ pub struct Root {
 }
 
 /// One of `mounts`; bind mounts may carry `create=dir|file` among their options.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 #[allow(missing_docs)]
 pub struct Mount {

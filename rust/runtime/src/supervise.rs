@@ -29,6 +29,7 @@ mod log;
 mod removal;
 mod requests;
 mod session;
+mod slot;
 mod slots;
 mod standby;
 mod state;
@@ -70,8 +71,10 @@ pub struct Options {
     pub userns: Option<OwnedFd>,
     /// Whether that one was joined; set by [`main`].
     pub joined: Result<bool, StartError>,
-    /// The container's first process, when it was made ahead; set by [`main`].
+    /// The container's first process, when it was made ahead; set by [`standby`].
     pub ahead: Option<userns::Ahead>,
+    /// Whether the container may first live a while before others can find it.
+    pub is_announced_late: bool,
 }
 
 /// Supervises a container from its start to its end; the answer is its exit code.
@@ -89,36 +92,27 @@ pub fn main(mut options: Options) -> Result<i32, StartError> {
         // First thing: a supervisor that waits does it while nobody waits for it.
         options.joined = userns::join(namespace.as_fd()).map(|()| true);
     }
-    let container = match options.container.take() {
-        Some(container) => container,
-        None => match standby_for(&mut options)? {
-            Some(container) => container,
-            None => return Ok(0),
-        },
-    };
-    let place = Place::of(&container);
+    match options.container.take() {
+        Some(container) => supervise(&Place::of(&container), options),
+        None => standby::serve(options),
+    }
+}
+
+/// Starts the container of `place` and stays with it.
+fn supervise(place: &Place, mut options: Options) -> Result<i32, StartError> {
     if !options.inherit {
         // Nobody's pipe stays open for us, and a program that replaced our terminal is not written to.
         let _ = silence();
     }
     let channel = options.channel;
     options.channel = channel.try_clone().doing(Code::Internal, || "copy the channel")?;
-    match start(&place, options) {
+    match start(place, options) {
         Ok(supervisor) => {
             drop(channel);
             supervisor.run().doing(Code::Internal, || "wait for events")
         }
-        Err(failure) => Err(failure.report(&place, channel.as_fd())),
+        Err(failure) => Err(failure.report(place, channel.as_fd())),
     }
-}
-
-/// Waits to be given a container, with its first process made as far as it can be.
-fn standby_for(options: &mut Options) -> Result<Option<PathBuf>, StartError> {
-    if options.joined == Ok(true) {
-        // Without one it starts as any other does, and says why it cannot.
-        options.ahead = userns::Ahead::fork().ok();
-    }
-    standby::wait(&options.channel, &mut options.ahead)
 }
 
 impl Place {
@@ -200,6 +194,7 @@ fn start_locked(
     };
     let init = Child::new(started.pidfd);
     let emulation = started.emulation;
+    let late = if options.is_announced_late { watch::SHORT_LIFE } else { std::time::Duration::ZERO };
     // Only now: the mask would be the container's too.
     let signals = [Signal::TERM, Signal::INT, Signal::HUP].map(Signal::as_raw);
     let signals = Signals::block(&signals).doing(Code::Internal, || "watch signals")?;
@@ -237,7 +232,7 @@ fn start_locked(
         log,
         connections,
         sessions: Slots::default(),
-        announce_at: listener.is_none().then(|| std::time::Instant::now() + watch::SHORT_LIFE),
+        announce_at: listener.is_none().then(|| std::time::Instant::now() + late),
         listener,
         accepting: false,
         owner: options.inherit.then_some(number),

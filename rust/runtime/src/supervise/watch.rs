@@ -36,7 +36,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// A container that the caller waits for anyway is written down and listened for when it has lived this long: state.json and
 /// the socket cost a tenth of a short run, and nobody has found their way there by then.
-pub(super) const SHORT_LIFE: Duration = Duration::from_millis(20);
+pub(super) const SHORT_LIFE: Duration = Duration::from_millis(100);
 
 /// Where a container lives.
 #[derive(Debug)]

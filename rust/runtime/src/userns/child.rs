@@ -89,6 +89,13 @@ fn prepare(
         maps: plan.maps.as_ref(),
     };
     let list = &bundle.spec.mounts;
+    if let Some(root) = warm.as_mut().and_then(|warm| warm.root.take()) {
+        name_and_network(plan, true)?;
+        for mount in list.iter().filter(|mount| mount.kind == "duckweed-file") {
+            mounts::place(mount, mounts::prepare(mount, place)?, root.as_fd(), place, list)?;
+        }
+        return identified(plan, root.as_fd());
+    }
     if warm.is_none() {
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
             .doing(Code::Mount, || "make the mounts private")?;
@@ -108,15 +115,20 @@ fn prepare(
     let root_mount = made.top;
     furnish(plan, root_mount.as_fd(), list, prepared, place)?;
     let terminal = if let Io::Terminal { rows, cols } = plan.io { Some((rows, cols)) } else { None };
-    let result = identify(plan, root_mount.as_fd());
     if let Some((rows, cols)) = terminal {
         terminal::take(rows, cols, socket, true)?;
     }
-    if bundle.spec.root.readonly {
-        set_attributes(root_mount.as_fd(), false, Change { set: RDONLY, ..Change::default() })
+    identified(plan, root_mount.as_fd())
+}
+
+/// Who the command runs as; the root is what it shall be after that.
+fn identified(plan: &Plan<'_>, root: BorrowedFd<'_>) -> Result<(Identity, Vec<String>), StartError> {
+    let result = identify(plan, root)?;
+    if plan.bundle.spec.root.readonly {
+        set_attributes(root, false, Change { set: RDONLY, ..Change::default() })
             .doing(Code::Rootfs, || "make the root read-only")?;
     }
-    result
+    Ok(result)
 }
 
 /// The moment at which our ids are mapped, and we are root inside.

@@ -30,6 +30,7 @@ mod host;
 pub(crate) mod idmap;
 mod init;
 mod kernel;
+mod kit;
 mod mounts;
 mod namespace;
 mod options;
@@ -41,10 +42,13 @@ mod terminal;
 mod tree;
 pub mod user;
 
-pub use ahead::Ahead;
+pub use ahead::{Ahead, Ending};
 pub use enter::exec;
+pub use kit::Kit;
 pub use namespace::{join, make, remove_trees};
-pub(crate) use {credentials::capability_mask, namespace::inside, plan::Plan, tree::remove};
+pub(crate) use {
+    ahead::take_stdio, credentials::capability_mask, namespace::inside, plan::Plan, tree::remove,
+};
 
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;

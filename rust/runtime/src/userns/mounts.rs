@@ -18,7 +18,7 @@ use super::dev::Devices;
 use super::idmap::Maps;
 use super::options::Options;
 use super::resolve::{mount_point, open, Kind};
-use super::root::attach;
+use super::root::{attach, copy};
 use crate::spec::Mount;
 use crate::start_error::{Code, Doing as _, StartError};
 
@@ -209,12 +209,6 @@ pub(super) fn mask(paths: &[impl AsRef<Path>], root: BorrowedFd<'_>) -> Result<(
         *(if is_dir { &mut empty } else { &mut null }) = Some(cover);
     }
     Ok(())
-}
-
-fn copy(tree: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    let flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    open_tree(tree, "", flags)
 }
 
 /// Makes `linux.readonlyPaths` mounts of their own that cannot be written to.

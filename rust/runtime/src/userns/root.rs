@@ -47,6 +47,13 @@ pub(super) fn tree(path: &Path) -> Result<OwnedFd, StartError> {
     open_tree(CWD, path, flags).doing(Code::Rootfs, || format!("open {}", path.display()))
 }
 
+/// Another mount of what `mount` is the top of, without the mounts on it.
+pub(super) fn copy(mount: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree(mount, "", flags)
+}
+
 /// Makes the detached mount `root` our `/` and lets go of everything that was there.
 ///
 /// The mount is put over `/`, where every process has a place to put it, and
