@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,7 @@ FIRST_SUBID = 1_500_000_000
 
 
 def become_ordinary() -> None:
-    """Replaces this process by the same pytest run as an ordinary user; returns only when we are one already."""
+    """Runs the same pytest as an ordinary user and ends with its exit code; returns only when we are one already."""
     if os.geteuid() != 0:
         return
     name = os.environ.get("DUCKWEED_TEST_USER", WITH_RANGE)
@@ -44,17 +45,33 @@ def become_ordinary() -> None:
     for path, _, files in os.walk(home):
         for each in (path, *(os.path.join(path, file) for file in files)):
             os.chown(each, entry.pw_uid, entry.pw_gid)
-    os.setgroups([])
-    os.setgid(entry.pw_gid)
-    os.setuid(entry.pw_uid)
-    os.chdir(home)
     keep = {
         k: v for k, v in os.environ.items() if k.startswith(("DUCKWEED_", "CI", "PYTEST_", "LANG", "LC_"))
     }
     env = {**keep, "HOME": entry.pw_dir, "USER": name, "LOGNAME": name, "TERM": "xterm"}
     env["PATH"] = os.path.join(sys.prefix, "bin") + ":/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
     args = [arg.replace(here, tests) for arg in sys.argv[1:]]
-    os.execve(sys.executable, [sys.executable, "-m", "pytest", *args], env)
+    os._exit(_run_and_clean([sys.executable, "-m", "pytest", *args], home, entry, env))
+
+
+def _run_and_clean(argv: list[str], home: str, entry: pwd.struct_passwd, env: dict[str, str]) -> int:
+    """Runs the tests in `home` as that account, and takes `home` away when they have ended."""
+    # Ctrl-C reaches both by the terminal; how the tests end is theirs to say.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        child = subprocess.Popen(
+            argv,
+            cwd=home,
+            env=env,
+            user=entry.pw_uid,
+            group=entry.pw_gid,
+            extra_groups=[],
+            preexec_fn=lambda: signal.signal(signal.SIGINT, before),
+        )
+        code = child.wait()
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+    return code if code >= 0 else 128 - code
 
 
 def _make_account(name: str) -> None:
