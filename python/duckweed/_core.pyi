@@ -253,6 +253,20 @@ def write_archive(out_fd: int, parts: Sequence[tuple[str, bytes | str, int, bool
     Raises StoreError (a file is missing, or not of its size); BrokenPipeError when nobody reads.
     """
 
+def send_path(path: str, follow: bool, out_fd: int) -> int:
+    """Writes what stands at an absolute path of this machine as a tar in which it is called `.`; its bytes.
+
+    Raises FileNotFoundError, NotADirectoryError (`x/` is a file), StoreError; BrokenPipeError when nobody
+    reads.
+    """
+
+def receive_path(fd: int, path: str, name: bytes, contents: bool) -> tuple[int, list[str]]:
+    """Puts such a tar to an absolute path by Docker's rules for `cp`, no link beneath it followed; bytes read
+    and what was left out. `name` is the source's own, `contents` that it was written `SRC/.`.
+
+    Raises FileNotFoundError, NotADirectoryError, IsADirectoryError (a directory onto a file), StoreError.
+    """
+
 def archive_index(fd: int) -> list[tuple[str, str, int, int, str]]:
     """The members of an uncompressed tar: (name, kind, size, offset, link). Raises BadImage."""
 

@@ -24,6 +24,7 @@ COMMON = ("run", "exec", "ps", "images", "pull", "load", "doctor", "version", "i
 _CONTAINER = {
     "attach": "container_run:attach",
     "commit": "container_files:commit",
+    "cp": "container_files:cp",
     "create": "container_run:create",
     "diff": "container_files:diff",
     "exec": "container_exec:exec_",

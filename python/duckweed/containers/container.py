@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any, BinaryIO
 
+    from duckweed.containers.copying import Copied
     from duckweed.engine import Engine, Result
     from duckweed.store.image import Image
 
@@ -560,6 +561,25 @@ class Container:
         from duckweed.containers.exporting import export
 
         export(self, target)
+
+    def copy_from(self, path: str, target: str | int, *, follow_link: bool = False) -> Copied:
+        """Copies `path` of the container, running or not, to a path of this machine, or as a tar to a
+        descriptor. Raises NotFound, UsageError, StoreError.
+        """
+        from duckweed.containers.copying import copy_from
+
+        return copy_from(self, path, target, follow_link=follow_link)
+
+    def copy_to(
+        self, source: str | int, path: str, *, follow_link: bool = False, archive: bool = False
+    ) -> Copied:
+        """Copies a path of this machine to `path` of the container, running or not, owned by its root unless
+        `archive` keeps the ids; a descriptor is read as a tar for the directory `path`. Raises NotFound,
+        UsageError, StoreError.
+        """
+        from duckweed.containers.copying import copy_to
+
+        return copy_to(self, source, path, follow_link=follow_link, archive=archive)
 
     def commit(
         self,

@@ -6,6 +6,9 @@ An overlay's upperdir is the changes by itself; a whole copy is compared with th
 
 from __future__ import annotations
 
+import json
+import os
+
 from duckweed.errors import NoSuchContainer
 from duckweed.store import scratch
 
@@ -37,6 +40,8 @@ def of_everything(container: Container) -> dict[str, Any]:
 def _common(container: Container) -> dict[str, Any]:
     document = container.document
     return {
+        # Where root is emulated, there is a memory of owners.
+        "memory": container.directory if _is_emulated(_spec(container)) else None,
         # The directories that images lack (proc, dev ...) are no change of the container.
         "lower": [*(document.get("lower") or ()), container.engine.layout.mountpoints],
         "owners": "disk" if document.get("idmap") == "full" else "root",
@@ -45,9 +50,7 @@ def _common(container: Container) -> dict[str, Any]:
 
 def maps_of(container: Container) -> tuple[str, str]:
     """The id maps that own the container's files, as the runtime takes them. Raises NoSuchContainer."""
-    spec = scratch.read_json(f"{container.directory}/config.json")
-    if spec is None:
-        raise NoSuchContainer(f"No such container: {container.short_id}")
+    spec = _spec(container)
 
     def text(lines: list[dict[str, int]]) -> str:
         return ",".join(f"{line['containerID']}:{line['hostID']}:{line['size']}" for line in lines)
@@ -55,8 +58,18 @@ def maps_of(container: Container) -> tuple[str, str]:
     return text(spec["linux"]["uidMappings"]), text(spec["linux"]["gidMappings"])
 
 
+def _spec(container: Container) -> dict[str, Any]:
+    spec = scratch.read_json(f"{container.directory}/config.json")
+    if spec is None:
+        raise NoSuchContainer(f"No such container: {container.short_id}")
+    return spec
+
+
+def _is_emulated(spec: dict[str, Any]) -> bool:
+    annotation = json.loads((spec.get("annotations") or {}).get("io.duckweed.container") or "{}")
+    return bool(annotation.get("root_emulation", "off") != "off")
+
+
 def is_filled(container: Container) -> bool:
     """Whether there are files yet: a whole copy is made at the first start."""
-    import os
-
     return container.document["rootfs"] != "copy" or os.path.exists(f"{container.directory}/rootfs.ready")

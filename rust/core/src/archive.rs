@@ -57,6 +57,14 @@ fn write_error(error: &WriteError) -> PyErr {
     }
 }
 
+fn read(request: &str) -> PyResult<Request> {
+    let request = Request::parse(request).map_err(|error| write_error(&error))?;
+    match request.memory {
+        None => Ok(request),
+        Some(_) => Err(PyValueError::new_err("`memory` is for the runtime, which can read it")),
+    }
+}
+
 fn packing(compression: &str, level: Option<i32>) -> PyResult<Packing> {
     let compression = match compression {
         "none" => Compression::None,
@@ -89,7 +97,7 @@ fn report(packed: Packed, compression: Compression, entries: u64) -> LayerReport
 /// Writes the tar that a request describes; see `_core.pyi`.
 #[pyfunction]
 pub fn archive_tree(py: Python<'_>, request: &str, out_fd: i32) -> PyResult<(u64, u64)> {
-    let request = Request::parse(request).map_err(|error| write_error(&error))?;
+    let request = read(request)?;
     let out = borrow(out_fd)?.try_clone_to_owned()?;
     interruptible(py, move |cancel| {
         let out = BufWriter::with_capacity(256 * 1024, std::fs::File::from(out));
@@ -101,8 +109,8 @@ pub fn archive_tree(py: Python<'_>, request: &str, out_fd: i32) -> PyResult<(u64
 /// Lists changes; see `_core.pyi`.
 #[pyfunction]
 pub fn tree_changes(py: Python<'_>, request: &str) -> PyResult<Vec<(char, Vec<u8>)>> {
-    let request = Request::parse(request).map_err(|error| write_error(&error))?;
-    py.detach(|| request.changes()).map_err(|error| write_error(&error))
+    let request = read(request)?;
+    py.detach(|| request.changes(&NoFacts)).map_err(|error| write_error(&error))
 }
 
 /// Writes a layer's blob; see `_core.pyi`.
@@ -115,7 +123,7 @@ pub fn write_layer(
     compression: &str,
     level: Option<i32>,
 ) -> PyResult<LayerReport> {
-    let request = Request::parse(request).map_err(|error| write_error(&error))?;
+    let request = read(request)?;
     let packing = packing(compression, level)?;
     interruptible(py, move |cancel| {
         let mut packer = packer(&blob_out, packing)?;

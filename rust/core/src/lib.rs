@@ -5,6 +5,7 @@
 //! the wrong place. Python's side of the agreement is `python/duckweed/_core.pyi`.
 
 mod archive;
+mod copying;
 mod layer;
 mod message;
 mod process;
@@ -39,6 +40,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(layer::decompress, module)?)?;
     module.add_function(wrap_pyfunction!(layer::digest_file, module)?)?;
     module.add_function(wrap_pyfunction!(archive::archive_tree, module)?)?;
+    module.add_function(wrap_pyfunction!(copying::send_path, module)?)?;
+    module.add_function(wrap_pyfunction!(copying::receive_path, module)?)?;
     module.add_function(wrap_pyfunction!(archive::tree_changes, module)?)?;
     module.add_function(wrap_pyfunction!(archive::write_layer, module)?)?;
     module.add_function(wrap_pyfunction!(archive::pack_layer, module)?)?;

@@ -15,6 +15,7 @@ use rustix::fs::{self, FileType, Stat};
 use rustix::io::Errno;
 
 use crate::error::WriteError;
+use crate::facts::{At, Facts, NoFacts};
 use crate::index::Record;
 use crate::merged::{Merged, Seen, Stack};
 use crate::{beneath, path, tree};
@@ -56,7 +57,7 @@ pub trait Changes {
 /// # Errors
 /// What the file system or the taker says; an overlay redirect, which these mounts never make.
 pub fn of_upper(upper: &OwnedFd, below: &Stack, changes: &mut dyn Changes) -> Result<(), WriteError> {
-    let walk = Walk { root: upper, below, pending: Vec::new() };
+    let walk = Walk { root: upper, below, facts: &NoFacts, pending: Vec::new() };
     let mut root = below.root();
     if tree::is_opaque(upper) {
         root = Merged::default();
@@ -64,12 +65,17 @@ pub fn of_upper(upper: &OwnedFd, below: &Stack, changes: &mut dyn Changes) -> Re
     walk.upper(b"", &root, changes)
 }
 
-/// Compares a whole tree with `below`.
+/// Compares a whole tree, of which `facts` may know more, with `below`.
 ///
 /// # Errors
 /// What the file system or the taker says.
-pub fn of_copy(copy: &OwnedFd, below: &Stack, changes: &mut dyn Changes) -> Result<(), WriteError> {
-    let mut walk = Walk { root: copy, below, pending: Vec::new() };
+pub fn of_copy(
+    copy: &OwnedFd,
+    below: &Stack,
+    facts: &dyn Facts,
+    changes: &mut dyn Changes,
+) -> Result<(), WriteError> {
+    let mut walk = Walk { root: copy, below, facts, pending: Vec::new() };
     walk.copy(b"", &below.root(), changes)
 }
 
@@ -79,6 +85,7 @@ const REDIRECT_XATTR: &str = "user.overlay.redirect";
 struct Walk<'a> {
     root: &'a OwnedFd,
     below: &'a Stack,
+    facts: &'a dyn Facts,
     /// Directories on the way here that are as below; they are told before the first change in them.
     pending: Vec<(Vec<u8>, Seen)>,
 }
@@ -246,6 +253,12 @@ impl Walk<'_> {
         let (old, kind) = (&seen.stat, tree::file_type(&now));
         if now.st_mode != old.st_mode || now.st_uid != old.st_uid || now.st_gid != old.st_gid {
             return Ok(false);
+        }
+        if let Some(record) = self.facts.record(&At { directory: &directory, name }, &now) {
+            let lower = self.below.record(seen.tree, path).map_or((0, 0), |record| (record.uid, record.gid));
+            if (record.uid, record.gid) != lower {
+                return Ok(false);
+            }
         }
         let same_time = now.st_mtime == old.st_mtime && now.st_mtime_nsec == old.st_mtime_nsec;
         Ok(match kind {

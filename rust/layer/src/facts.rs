@@ -26,19 +26,46 @@ pub enum Owners {
     Root,
 }
 
+/// An entry in its open directory.
+pub struct At<'a> {
+    /// The directory.
+    pub directory: &'a OwnedFd,
+    /// The name in it; `.` for itself.
+    pub name: &'a [u8],
+}
+
+impl At<'_> {
+    /// Whether overlayfs made this file by copying a lower one up. It says so of files and directories,
+    /// not of links.
+    fn is_copied_up(&self, stat: &Stat) -> bool {
+        match open(self.directory, self.name, stat) {
+            Ok(Some(file)) => {
+                let found = fs::fgetxattr(&file, "user.overlay.origin", &mut [0u8; 1]);
+                matches!(found, Ok(_) | Err(rustix::io::Errno::RANGE))
+            }
+            _ => true,
+        }
+    }
+}
+
 /// Somebody who remembers more of a tree than its file system does (root emulation: an index by inode).
-///
-/// What the record says of owner, mode, type, device and xattrs holds; time, size and contents are the disk's.
 pub trait Facts {
-    /// The record of an entry, if there is one.
-    fn record(&self, path: &[u8], stat: &Stat) -> Option<Record>;
+    /// The record of an entry, if there is one. What it says of owner, type, device and xattrs holds; mode,
+    /// time, size and contents are the disk's.
+    fn record(&self, entry: &At<'_>, stat: &Stat) -> Option<Record>;
+
+    /// Whether what has no record is known to be root's, unless it is a copy of a lower file. Otherwise a
+    /// file under a lower one's name is taken for it: with one id, nobody could have said whose a new one is.
+    fn is_complete(&self) -> bool {
+        false
+    }
 }
 
 /// Nobody does.
 pub struct NoFacts;
 
 impl Facts for NoFacts {
-    fn record(&self, _path: &[u8], _stat: &Stat) -> Option<Record> {
+    fn record(&self, _entry: &At<'_>, _stat: &Stat) -> Option<Record> {
         None
     }
 }
@@ -69,20 +96,20 @@ pub fn of_layer(path: &[u8], stat: &Stat, record: Option<&Record>, owners: Owner
 /// An entry of a container's tree over `lower`: the same file, changed, where path and type are the same.
 pub fn of_change(
     path: &[u8],
+    entry: &At<'_>,
     stat: &Stat,
     lower: Option<Lower<'_>>,
     facts: &dyn Facts,
     owners: Owners,
 ) -> Member {
     let mut member = of_disk(path, stat, owners);
-    if let Some(record) = facts.record(path, stat) {
+    if let Some(record) = facts.record(entry, stat) {
         apply(&mut member, &record, Owners::Root);
-        member.mode = record.mode & 0o7777;
         set_xattrs(&mut member, &record, true);
         return member;
     }
     let Some(Lower { stat: old, record: Some(record) }) = lower else { return member };
-    if on_disk(record.kind) != tree::file_type(stat) {
+    if on_disk(record.kind) != tree::file_type(stat) || facts.is_complete() && !entry.is_copied_up(stat) {
         return member;
     }
     // Writing takes a file's capabilities away, and makes a file of what stood for a device.

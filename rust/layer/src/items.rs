@@ -23,7 +23,7 @@ use crate::{base64, beneath, path, tree};
 pub struct Item {
     /// Path beneath the tree; empty is the tree itself. Absent: the item is in no tree.
     pub from: Option<String>,
-    /// Path in the archive; empty is its root, which is not told itself.
+    /// Path in the archive; empty is its root, which is not told itself, and `.` is the root told as `.`.
     pub to: String,
     /// A directory of the tree with all that is in it.
     pub walk: bool,
@@ -91,10 +91,11 @@ impl<W: Write> Walk<'_, W> {
         let directory = beneath::open_directory(self.root, parent).map_err(fail)?;
         let stat = tree::stat_at(&directory, name).map_err(fail)?.ok_or(rustix::io::Errno::NOENT);
         let stat = stat.map_err(fail)?;
-        if !to.is_empty() {
+        if !to.is_empty() || self.item.to == "." {
             let (item, owners) = (self.item, self.owners);
             let place = Place { tree: 0, root: self.root, path: from };
-            self.tar.add(&place, |stat| describe(item, to, stat, owners))?;
+            let told = if to.is_empty() { b"." } else { to };
+            self.tar.add(&place, |_, stat| describe(item, told, stat, owners))?;
         }
         if !self.item.walk || tree::file_type(&stat) != FileType::Directory {
             return Ok(());

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use crate::changes::{Changes, Lower};
 use crate::error::WriteError;
-use crate::facts::{self, Facts, Owners};
+use crate::facts::{self, At, Facts, Owners};
 use crate::tar::{Kind, Member, TarBuilder, Time};
 use crate::{beneath, copy, path, tree};
 
@@ -79,7 +79,7 @@ impl<W: Write> LayerTar<W> {
     pub fn add(
         &mut self,
         place: &Place<'_>,
-        describe: impl FnOnce(&Stat) -> Member,
+        describe: impl FnOnce(&At<'_>, &Stat) -> Member,
     ) -> Result<(), WriteError> {
         if self.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
             return Err(WriteError::Cancelled);
@@ -98,7 +98,8 @@ impl<W: Write> LayerTar<W> {
             self.keep(place, parent, directory);
             return Ok(());
         };
-        let result = self.add_entry(&directory, name, &stat, describe(&stat), place);
+        let member = describe(&At { directory: &directory, name }, &stat);
+        let result = self.add_entry(&directory, name, &stat, member, place);
         self.keep(place, parent, directory);
         result
     }
@@ -275,7 +276,7 @@ impl<W: Write> Changes for ChangesTar<'_, W> {
         check_name(path)?;
         let (facts, owners) = (self.facts, self.owners);
         let place = Place { tree: 0, root: self.root, path };
-        self.tar.add(&place, |stat| facts::of_change(path, stat, lower, facts, owners))
+        self.tar.add(&place, |entry, stat| facts::of_change(path, entry, stat, lower, facts, owners))
     }
 
     fn deleted(&mut self, path: &[u8]) -> Result<(), WriteError> {

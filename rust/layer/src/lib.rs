@@ -33,6 +33,7 @@
 //! | `facts`, `items` | an entry on disk, or one that was asked for, into a member |
 //! | `layer_tar`, `tar::builder` | members into blocks |
 //! | `pack` | blocks into a blob, with both digests |
+//! | `copying`, `unpack` | one path into a tar, and a tar into a tree that is in use |
 //! | `bundle_tar` | documents and blobs into an image archive |
 //!
 //! # Bindings
@@ -53,6 +54,7 @@ mod changes;
 mod chunk;
 pub mod compression;
 mod copy;
+pub mod copying;
 mod deflate;
 pub mod digest;
 mod directories;
@@ -76,6 +78,7 @@ mod source;
 mod stack;
 pub mod tar;
 pub mod tree;
+pub mod unpack;
 mod whiteout;
 mod writer;
 mod xattrs;
@@ -85,7 +88,7 @@ pub use compression::{decompress, Compression, DecompressError};
 pub use digest::{digest_file, Digest};
 pub use error::{describe, errno_text, ExtractError, WriteError};
 pub use extract::{extract_layer, ExtractOptions, LayerReport, Limits};
-pub use facts::{Facts, NoFacts, Owners};
+pub use facts::{At, Facts, NoFacts, Owners};
 pub use gate::Gate;
 pub use layer_tar::Written;
 pub use section::FileSection;

@@ -11,7 +11,8 @@
 //!
 //! `owners` is `disk` where stat(2) tells the container's ids, `root` where one
 //! id stands for all. `epoch` (seconds) is the latest time that a member may
-//! have (SOURCE_DATE_EPOCH). Paths beneath trees are spelt as in `index.json`:
+//! have (SOURCE_DATE_EPOCH). `memory` is a container's directory with the log of
+//! root emulation (`duckweed_trap::owners`); the extension cannot read it. Paths beneath trees are spelt as in `index.json`:
 //! bytes that are no UTF-8 as `%XX`, and `%` itself as `%25`.
 
 use std::io::Write;
@@ -43,6 +44,10 @@ pub struct Request {
     /// No time later than this.
     #[serde(default)]
     pub epoch: Option<i64>,
+    /// The directory of a container whose root was emulated: its memory of owners is there. Whoever writes
+    /// the archive opens it and hands it over as [`Facts`].
+    #[serde(default)]
+    pub memory: Option<PathBuf>,
 }
 
 fn root() -> Owners {
@@ -113,7 +118,7 @@ impl Request {
             Source::Upper { tree, lower } | Source::Copy { tree, lower } => {
                 let root = open(tree)?;
                 let mut taker = ChangesTar { tar, root: &root, facts, owners: self.owners };
-                self.walk(&root, lower, &mut taker)?;
+                self.walk(&root, lower, facts, &mut taker)?;
                 taker.tar.finish()
             }
             Source::Merged { trees } => {
@@ -145,20 +150,26 @@ impl Request {
     ///
     /// # Errors
     /// As [`Request::write`]; `Request` for a source that is not of changes.
-    pub fn changes(&self) -> Result<Vec<(char, Vec<u8>)>, WriteError> {
+    pub fn changes(&self, facts: &dyn Facts) -> Result<Vec<(char, Vec<u8>)>, WriteError> {
         let (Source::Upper { tree, lower } | Source::Copy { tree, lower }) = &self.source else {
             return Err(WriteError::Request("only `upper` and `copy` have changes".into()));
         };
         let mut list = List(Vec::new());
-        self.walk(&open(tree)?, lower, &mut list)?;
+        self.walk(&open(tree)?, lower, facts, &mut list)?;
         list.0.sort_by(|a, b| a.1.cmp(&b.1));
         Ok(list.0)
     }
 
-    fn walk(&self, root: &OwnedFd, lower: &[PathBuf], taker: &mut dyn Changes) -> Result<(), WriteError> {
+    fn walk(
+        &self,
+        root: &OwnedFd,
+        lower: &[PathBuf],
+        facts: &dyn Facts,
+        taker: &mut dyn Changes,
+    ) -> Result<(), WriteError> {
         let below = stack(lower)?;
         match self.source {
-            Source::Copy { .. } => changes::of_copy(root, &below, taker),
+            Source::Copy { .. } => changes::of_copy(root, &below, facts, taker),
             _ => changes::of_upper(root, &below, taker),
         }
     }
@@ -210,7 +221,7 @@ impl<W: Write> View<'_, W> {
         let place = Place { tree: number, root: stack.tree_root(number), path };
         if stack.is_layer(number) {
             let record = stack.record(number, path);
-            return self.tar.add(&place, |stat| facts::of_layer(path, stat, record, owners));
+            return self.tar.add(&place, |_, stat| facts::of_layer(path, stat, record, owners));
         }
         let seen = stack.look_up(&stack.layers_of(below), path).map_err(|errno| WriteError::Entry {
             path: path::display(path),
@@ -219,7 +230,7 @@ impl<W: Write> View<'_, W> {
         })?;
         let lower =
             seen.as_ref().map(|seen| Lower { stat: &seen.stat, record: stack.record(seen.tree, path) });
-        self.tar.add(&place, |stat| facts::of_change(path, stat, lower, facts, owners))
+        self.tar.add(&place, |entry, stat| facts::of_change(path, entry, stat, lower, facts, owners))
     }
 }
 

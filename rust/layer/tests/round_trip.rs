@@ -194,7 +194,7 @@ fn changes_of_a_copy_make_the_copy_again() {
         fs::create_dir(&merged).unwrap();
         duckweed_layer::copy_layers(std::slice::from_ref(&lower), &merged).unwrap();
         let changes = format!(r#"{{"kind":"copy","tree":"{}","lower":["{}"]}}"#, text(&merged), text(&lower));
-        assert_eq!(Request::parse(&changes).unwrap().changes().unwrap(), [], "seed {seed}");
+        assert_eq!(Request::parse(&changes).unwrap().changes(&NoFacts).unwrap(), [], "seed {seed}");
         shake(&merged, &mut dice);
         let options = ExtractOptions { parents: vec![lower.clone()], ..ExtractOptions::default() };
         extract_layer(&archive(&changes)[..], &top, &options).unwrap();

@@ -51,6 +51,7 @@ fn run(verb: &str, words: Vec<OsString>) -> Result<i32, Mistake> {
         "userns" => share_userns(words),
         "within" => within(words),
         "freeze" => freeze(words),
+        "copy" => copy(words),
         "features" => features(),
         "--version" => version(),
         _ => Err(format!("unknown verb `{verb}`").into()),
@@ -141,6 +142,18 @@ fn freeze(words: Vec<OsString>) -> Result<i32, Mistake> {
     let pid = pid.to_string_lossy().parse().map_err(|_| "--pid: not a number")?;
     duckweed_runtime::freeze::run(pid)?;
     Ok(0)
+}
+
+fn copy(words: Vec<OsString>) -> Result<i32, Mistake> {
+    let mut given = Given::read(words, &["container", "pid"], &[])?;
+    let container = given.path("container")?;
+    let pid = match given.value("pid") {
+        Some(pid) => Some(pid.to_string_lossy().parse().map_err(|_| "--pid: not a number")?),
+        None => None,
+    };
+    let request = given.words.pop().ok_or("the request is missing")?;
+    duckweed_runtime::copying::run(&container, pid, &request.to_string_lossy())
+        .map_err(|error| Mistake(error.message, error.exit_code))
 }
 
 /// What the OCI's features.md asks for, as far as there is an answer.

@@ -12,9 +12,10 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use duckweed_layer::index::{Index, Record, Type};
-use duckweed_layer::{NoFacts, Request};
+use duckweed_layer::{Facts, NoFacts, Request, Source};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid, XattrFlags};
 
+use crate::memory::Memory;
 use crate::start_error::{Code, StartError};
 use crate::userns::idmap::{parse, Maps};
 use crate::userns::{copy, inside, remove};
@@ -95,17 +96,27 @@ fn read_request(word: &OsStr) -> io::Result<Request> {
     Request::parse(&text).map_err(io::Error::other)
 }
 
+fn facts(request: &Request) -> io::Result<Box<dyn Facts>> {
+    Ok(match &request.memory {
+        Some(container) => {
+            let is_upper = matches!(request.source, Source::Upper { .. } | Source::Merged { .. });
+            Box::new(Memory::open(container, is_upper)?)
+        }
+        None => Box::new(NoFacts),
+    })
+}
+
 fn archive(request: &Request) -> io::Result<()> {
     let out = io::BufWriter::with_capacity(
         256 * 1024,
         std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?),
     );
-    request.write(out, &NoFacts, None).map(drop).map_err(io::Error::other)
+    request.write(out, &*facts(request)?, None).map(drop).map_err(io::Error::other)
 }
 
 fn changes(request: &Request) -> io::Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    for (kind, path) in request.changes().map_err(io::Error::other)? {
+    for (kind, path) in request.changes(&*facts(request)?).map_err(io::Error::other)? {
         write!(out, "{kind}")?;
         out.write_all(&path)?;
         out.write_all(&[0])?;

@@ -36,6 +36,7 @@ mod namespace;
 mod options;
 mod overlay;
 mod plan;
+mod reach;
 mod resolve;
 mod root;
 mod terminal;
@@ -46,6 +47,7 @@ pub use ahead::{Ahead, Ending};
 pub use enter::exec;
 pub use kit::Kit;
 pub use namespace::{join, make, remove_trees};
+pub use reach::reach;
 pub(crate) use {
     ahead::take_stdio, credentials::capability_mask, namespace::inside, plan::Plan, tree::remove,
 };

@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""Writing images beside podman: `save` of a whole image, and `commit` of a container with 5,000 changed files.
+
+Both engines load the same archive, change the same files with the same script, and write to the same disk. Cases of one
+table are interleaved, round by round; best and median are shown, and ratios come from the same run. What a round leaves
+(the file, the committed image) is removed between the rounds and not timed. Memory is the largest resident size of any one
+process of the command. A commit counts everything: the layer's blob, its digests, and its tree ready to run.
+
+    bench/write.py --image debian-python.tar [--rounds 5] [--json FILE]
+
+Run it as an ordinary user with a subordinate id range, with the installed duckweed in this interpreter. podman needs
+/sys/fs/cgroup to be cgroup v2; where it is not: `bench/with-cgroup2 USER python bench/write.py ...` (as root).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+FILES = 5000
+CHANGE = f"""
+mkdir -p /changed && cd /changed && i=0
+while [ $i -lt {FILES} ]; do
+    [ $((i % 100)) -eq 0 ] && mkdir d$((i / 100))
+    echo "this is file number $i, and it is not empty: 0123456789012345678901234567890123456789" >d$((i / 100))/f$i
+    i=$((i + 1))
+done
+"""
+
+
+def run(argv: list[str]) -> tuple[float, float]:
+    """Seconds and MiB of a command that must succeed."""
+    argv = [shutil.which(argv[0]) or argv[0], *argv[1:]]
+    null = [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_RDWR, 0) for fd in (0, 1)]
+    before = time.perf_counter()
+    pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=null)
+    _, status, usage = os.wait4(pid, 0)
+    took = time.perf_counter() - before
+    if os.waitstatus_to_exitcode(status) != 0:
+        raise RuntimeError(f"{' '.join(argv)} failed")
+    return took, usage.ru_maxrss / 1024
+
+
+def quiet(argv: list[str]) -> str:
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def table(title: str, cases: dict, rounds: int, results: dict) -> None:
+    """Interleaves the cases (name -> (argv, clean)); prints best, median, memory, and the ratio to podman."""
+    samples: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
+    for number in range(rounds + 1):
+        for name, (argv, clean) in cases.items():
+            sample = run(argv)
+            clean()
+            if number:
+                samples[name].append(sample)
+    print(f"\n## {title}\n{'':36}{'best s':>9}{'median s':>10}{'MiB':>7}")
+    found = {}
+    for name, values in samples.items():
+        times = [took for took, _ in values]
+        found[name] = (min(times), statistics.median(times), max(size for _, size in values))
+        print(f"{name:36}{found[name][0]:9.2f}{found[name][1]:10.2f}{found[name][2]:7.0f}")
+    ours, theirs = (found[name] for name in cases)
+    print(f"   ratio: best {ours[0] / theirs[0]:.2f}, median {ours[1] / theirs[1]:.2f}")
+    results[title] = found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--image", required=True, help="a docker-archive of one image with a shell")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", help="write all figures to this file")
+    options = parser.parse_args()
+    work = Path(tempfile.mkdtemp(prefix="dwb", dir="/var/tmp"))
+    os.environ["DUCKWEED_ROOT"] = str(work / "store")
+    (work / "policy.json").write_text('{"default":[{"type":"insecureAcceptAnything"}]}')
+    podman = ["podman", "--root", f"{work}/p", "--runroot", f"{work}/r", "--cgroup-manager", "cgroupfs"]
+    duckweed = [os.path.join(os.path.dirname(sys.executable), "duckweed")]
+    results: dict = {"uname": os.uname().release}
+    try:
+        measure(duckweed, podman, work, options, results)
+    finally:
+        subprocess.run([*duckweed, "rm", "-f", "changed"], capture_output=True)
+        subprocess.run([*podman, "rm", "-f", "changed"], capture_output=True)
+        subprocess.run(["podman", "unshare", "rm", "-rf", f"{work}/p", f"{work}/r"], capture_output=True)
+        quiet([*duckweed, "image", "prune", "-a", "-f"])
+        subprocess.run(["chmod", "-R", "u+rwX", str(work)], check=False)
+        shutil.rmtree(work, ignore_errors=True)
+    if options.json:
+        Path(options.json).write_text(json.dumps(results, indent=1))
+    return 0
+
+
+def measure(
+    duckweed: list[str], podman: list[str], work: Path, options: argparse.Namespace, results: dict
+) -> None:
+    image = quiet([*duckweed, "load", "-i", options.image]).split()[-1]
+    load = [*podman, "load", "--signature-policy", f"{work}/policy.json", "-i", options.image]
+    theirs = quiet(load).splitlines()[-1].split()[-1]
+    out = work / "out.tar"
+    cases = {
+        "duckweed save": ([*duckweed, "save", "-o", str(out), image], out.unlink),
+        "podman save": ([*podman, "save", "-q", "-o", str(out), theirs], out.unlink),
+    }
+    table("save of a whole image, docker-archive", cases, options.rounds, results)
+
+    quiet([*duckweed, "run", "--name", "changed", image, "sh", "-c", CHANGE])
+    quiet([*podman, "run", "--network", "none", "--name", "changed", theirs, "sh", "-c", CHANGE])
+
+    def forget(engine: list[str]):
+        return lambda: quiet([*engine, "rmi", "-f", "committed"])
+
+    cases = {
+        "duckweed commit": ([*duckweed, "commit", "changed", "committed"], forget(duckweed)),
+        "podman commit": ([*podman, "commit", "-q", "changed", "committed"], forget(podman)),
+    }
+    table(f"commit of {FILES:,} new files", cases, options.rounds, results)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
