@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
     from duckweed.containers.collection import Containers
+    from duckweed.containers.networks import NetworkCollection
     from duckweed.containers.place import Place
     from duckweed.containers.run_image import RunImage
     from duckweed.containers.shared_namespace import SharedNamespace
@@ -65,6 +66,7 @@ class Engine:
         self._containers: Containers | None = None
         self._images: ImageStore | None = None
         self._volumes: VolumeStore | None = None
+        self._networks: NetworkCollection | None = None
         self._places: dict[str, Place] = {}
         self._run_images: dict[str, RunImage] = {}
         self._is_repaired = False
@@ -87,6 +89,15 @@ class Engine:
 
             self._containers = Containers(self)
         return self._containers
+
+    @property
+    def networks(self) -> NetworkCollection:
+        """The networks of the store."""
+        if self._networks is None:
+            from duckweed.containers.networks import NetworkCollection
+
+            self._networks = NetworkCollection(self)
+        return self._networks
 
     @property
     def volumes(self) -> VolumeStore:

@@ -99,6 +99,9 @@ def names_of(kind: str) -> Iterator[str]:
         yield from _SIGNALS
     elif kind in ("container", "running"):
         yield from _listing(os.path.join(root, "names"))
+    elif kind == "network":
+        yield from ("bridge", "host", "none")
+        yield from _listing(os.path.join(root, "networks"))
     elif kind == "volume":
         yield from _listing(os.path.join(root, "volumes"))
     elif kind == "image":

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 CREATE_FLAGS = (
     Flag("add-host", "", LIST, "Add a line to /etc/hosts (name:address)"),
+    Flag("allow-host-loopback", "", BOOL, "The gateway leads to this machine's loopback"),
     Flag("attach", "a", LIST, "Attach only to these of stdin, stdout and stderr"),
     Flag("cap-add", "", LIST, "Add Linux capabilities"),
     Flag("cap-drop", "", LIST, "Drop Linux capabilities"),
@@ -33,6 +34,8 @@ CREATE_FLAGS = (
     Flag("hostname", "h", STRING, "Host name of the container"),
     Flag("init", "", BOOL, "Run an init that forwards signals and reaps zombies"),
     Flag("interactive", "i", BOOL, "Keep stdin open"),
+    Flag("ip", "", STRING, "Address in the network (IPv4)"),
+    Flag("ip6", "", STRING, "Address in the network (IPv6)"),
     Flag("isolation", "", STRING, "How containers are held apart (auto|userns)"),
     Flag("label", "l", LIST, "Set a label (NAME=VALUE)"),
     Flag("label-file", "", LIST, "Read labels from a file", completes="file"),
@@ -40,8 +43,9 @@ CREATE_FLAGS = (
     Flag("log-opt", "", LIST, "Options of the log driver (max-size, max-file)"),
     Flag("mount", "", "mount", "Mount a volume, a host path or a tmpfs (type=...,source=...,target=...)"),
     Flag("name", "", STRING, "Name of the container"),
-    Flag("net", "", STRING, "Network of the container", key="network", hidden=True),
-    Flag("network", "", STRING, "Network of the container (none|host)"),
+    Flag("net", "", LIST, "Network of the container", key="network", hidden=True),
+    Flag("network", "", LIST, "Network of the container (bridge|none|host|container:NAME|a network's name)"),
+    Flag("network-alias", "", LIST, "One more name of the container in its network"),
     Flag("platform", "", STRING, "Platform wanted of an image with several"),
     Flag("privileged", "", BOOL, "All capabilities of the container's user namespace, nothing masked"),
     Flag("publish", "p", LIST, "Publish a port of the container (host:container)"),
@@ -49,6 +53,7 @@ CREATE_FLAGS = (
     Flag("pull", "", STRING, "When to pull the image (always|missing|never)"),
     Flag("quiet", "q", BOOL, "Do not show progress of a pull"),
     Flag("read-only", "", BOOL, "Mount the root file system read-only"),
+    Flag("remap-ports", "", BOOL, "Publish on another port when one cannot be had"),
     Flag("restart", "", STRING, "What to do when the container ends (no)"),
     Flag(
         "root-emulation",
@@ -77,7 +82,7 @@ RUN_FLAGS = (
 )
 
 _LIMITS = "wrap the command in `systemd-run --user --scope -p MemoryMax=...`, or use `--ulimit`"
-_NETWORK = "use `--network host` or `--network none`"
+_NETWORK = "containers of one network find each other by name: `duckweed network create`"
 _HEALTH = "probe it from outside with `duckweed exec`"
 _NAMESPACES = "every container has its own namespaces"
 
@@ -100,15 +105,12 @@ REFUSED: tuple[tuple[str, str, str, str], ...] = (
     ("health-retries", "", INT, _HEALTH),
     ("health-start-period", "", "duration", _HEALTH),
     ("health-timeout", "", "duration", _HEALTH),
-    ("ip", "", STRING, _NETWORK),
-    ("ip6", "", STRING, _NETWORK),
     ("ipc", "", STRING, _NAMESPACES),
     ("link", "", LIST, _NETWORK),
     ("mac-address", "", STRING, _NETWORK),
     ("memory", "m", "bytes", _LIMITS),
     ("memory-reservation", "", "bytes", _LIMITS),
     ("memory-swap", "", "bytes", _LIMITS),
-    ("network-alias", "", LIST, _NETWORK),
     ("no-healthcheck", "", BOOL, "leave it out: health checks are not run"),
     ("oom-score-adj", "", INT, "leave it out"),
     ("pid", "", STRING, _NAMESPACES),

@@ -1,4 +1,5 @@
-"""`inspect` and its three particular forms: all that is known of a container, an image or a volume, as JSON.
+"""`inspect` and its four particular forms: all that is known of a container, an image, a volume or a network,
+as JSON.
 
 Docker prints what it found as one JSON array even when some names were not found; those are told on stderr
 and the exit code is 1.
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-_TYPES = ("container", "image", "volume")
+_TYPES = ("container", "image", "volume", "network")
 _FORMAT = Flag("format", "f", STRING, "json or a Go template")
 _SIZE = Flag("size", "s", BOOL, "Show sizes too, if it is a container")
 
@@ -26,12 +27,16 @@ _SIZE = Flag("size", "s", BOOL, "Show sizes too, if it is a container")
 @verb(
     "inspect",
     "[OPTIONS] NAME|ID [NAME|ID...]",
-    flags=(_FORMAT, _SIZE, Flag("type", "", STRING, "Only objects of this type (container|image|volume)")),
+    flags=(
+        _FORMAT,
+        _SIZE,
+        Flag("type", "", STRING, "Only objects of this type (container|image|volume|network)"),
+    ),
     at_least=1,
     completes="container image volume",
 )
 def inspect(call: Call) -> int:
-    """Show all that is known of containers, images and volumes"""
+    """Show all that is known of containers, images, volumes and networks"""
     kind = call.get("type", "")
     if kind and kind not in _TYPES:
         raise Refused(
@@ -62,6 +67,12 @@ def image_inspect(call: Call) -> int:
 def volume_inspect(call: Call) -> int:
     """Show all that is known of volumes"""
     return _inspect(call, ("volume",))
+
+
+@verb("network inspect", "[OPTIONS] NETWORK [NETWORK...]", flags=(_FORMAT,), at_least=1, completes="network")
+def network_inspect(call: Call) -> int:
+    """Show all that is known of networks"""
+    return _inspect(call, ("network",))
 
 
 def _inspect(call: Call, kinds: Sequence[str]) -> int:
@@ -100,5 +111,7 @@ def _one(call: Call, name: str, kind: str) -> dict[str, Any]:
         return call.engine.images.get(name).attrs
     if kind == "volume":
         return call.engine.volumes.get(name).attrs
+    if kind == "network":
+        return call.engine.networks.inspect(name)
     container = call.engine.containers.get(name)
     return {**container.attrs, **container.size()} if call.get("size") else container.attrs

@@ -14,6 +14,7 @@ GROUPS = {
     "container": "Manage containers",
     "image": "Manage images",
     "manifest": "Look at image manifests and manifest lists",
+    "network": "Manage networks",
     "volume": "Manage volumes",
     "system": "Look after the engine, and the place it runs in",
 }
@@ -59,6 +60,16 @@ _IMAGE = {
     "tag": "image:tag",
 }
 
+_NETWORK = {
+    "connect": "network:connect",
+    "create": "network:create",
+    "disconnect": "network:disconnect",
+    "inspect": "inspect:network_inspect",
+    "ls": "network:ls",
+    "prune": "network:prune",
+    "rm": "network:rm",
+}
+
 _VOLUME = {
     "create": "volume:create",
     "inspect": "inspect:volume_inspect",
@@ -93,6 +104,7 @@ COMMANDS: dict[str, str] = {
     "version": "system:version",
     **{f"container {name}": place for name, place in _CONTAINER.items()},
     **{f"image {name}": place for name, place in _IMAGE.items()},
+    **{f"network {name}": place for name, place in _NETWORK.items()},
     **{f"volume {name}": place for name, place in _VOLUME.items()},
     **{f"system {name}": place for name, place in _SYSTEM.items()},
 }
@@ -104,6 +116,8 @@ ALIASES: dict[str, str] = {
     "container remove": "container rm",
     "image list": "image ls",
     "image remove": "image rm",
+    "network list": "network ls",
+    "network remove": "network rm",
     "volume list": "volume ls",
     "volume remove": "volume rm",
 }

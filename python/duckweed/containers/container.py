@@ -467,6 +467,10 @@ class Container:
     def _take_away(self, volumes: bool) -> None:
         document = self.document
         self.engine.container_store.remove(self.id, self.engine.place("auto").flavour)
+        if document.get("networks"):
+            from duckweed.containers import membership
+
+            membership.leave(self.engine, document["networks"], self.id)
         if volumes:
             self.engine.discard_volumes(document.get("Mounts") or ())
 
@@ -610,14 +614,20 @@ class Container:
         return list_processes(self._running("list the processes of").pid)
 
     def port(self, private: str | None = None) -> dict[str, Any]:
-        """Published ports: `{"80/tcp": [{"HostIp", "HostPort"}]}`; none in this release.
+        """Published ports: `{"80/tcp": [{"HostIp", "HostPort"}]}`.
 
-        Raises NotFound for a `private` port, in Docker's words.
+        Raises NotFound for a `private` port that is not published, in Docker's words.
         """
-        if private is not None:
+        from duckweed.containers.ports import published
+
+        _ = self.document  # a container that has gone must be said to have gone
+        found = published(inspect.published_ports(self.state()))
+        if private is None:
+            return found
+        number, _, protocol = private.partition("/")
+        key = f"{number}/{protocol or 'tcp'}"
+        if key not in found:
             from duckweed.errors import NotFound
 
-            number, _, protocol = private.partition("/")
-            raise NotFound(f"no public port '{number}/{protocol or 'tcp'}' published for {self.name}")
-        _ = self.document  # a container that has gone must be said to have gone
-        return {}
+            raise NotFound(f"no public port '{key}' published for {self.name}")
+        return {key: found[key]}

@@ -15,7 +15,7 @@ import time
 from duckweed.containers import inspect, spec
 from duckweed.containers.mount_points import is_empty_directory, resolve, wanted_mounts
 from duckweed.containers.names import random_name
-from duckweed.containers.network import hosts_file, resolver_file
+from duckweed.containers.network import ADDRESS, HOST, NONE, has_link, hosts_file, resolver_file
 from duckweed.containers.quantities import rfc3339
 from duckweed.errors import NameInUse, StoreError, UsageError
 from duckweed.oci.platform import Platform
@@ -48,7 +48,18 @@ def write_file(path: str, text: str) -> None:
 class Plan:
     """A container on its way into the store: what was decided, before anything is written."""
 
-    __slots__ = ("config", "draft", "engine", "image", "layout", "options", "place", "points", "running")
+    __slots__ = (
+        "config",
+        "draft",
+        "engine",
+        "image",
+        "joined",
+        "layout",
+        "options",
+        "place",
+        "points",
+        "running",
+    )
 
     def __init__(self, engine: Engine, image: Any, options: Options, *, is_drafted: bool = True) -> None:
         self.engine = engine
@@ -66,6 +77,24 @@ class Plan:
             self.running = scratch_directory(engine, options.scratch)
         store = engine.container_store
         self.draft = store.draft() if is_drafted else store.reserve()
+        # The networks it is in, with their claimed addresses (membership.py).
+        self.joined: dict[str, dict[str, Any]] = {}
+        if options.network != NONE or options.publish or options.publish_all:
+            self._connect()
+
+    def _connect(self) -> None:
+        from duckweed.containers import membership
+        from duckweed.containers.network import SHARED
+
+        try:
+            mode = membership.decide_mode(self.options, self.place)
+            if mode.startswith(SHARED):
+                mode = membership.resolve_shared(self.engine, mode)
+            self.options.network = mode
+            self.joined = membership.join(self.engine, self.options, mode, self.draft.id)
+        except BaseException:
+            self.give_up()
+            raise
 
     @property
     def hostname(self) -> str:
@@ -79,6 +108,13 @@ class Plan:
         """What was asked for; `auto` is what this place needs."""
         asked = self.options.root_emulation
         return self.place.root_emulation if asked == "auto" else asked
+
+    @property
+    def own_address(self) -> str:
+        """What the container's own name means to it."""
+        for entry in self.joined.values():
+            return str(entry["address"])
+        return ADDRESS
 
     def rootfs_kind(self) -> str:
         """`host` for the built-in image, else what this place's storage allows."""
@@ -96,6 +132,10 @@ class Plan:
             return None
         volumes = [os.path.dirname(point["Source"]) for point in self.points if point.get("Anonymous")]
         names = [self.layout.name(self.options.name)] if self.options.name else []
+        if self.joined:
+            from duckweed.containers import membership
+
+            names += membership.claims(self.engine, self.joined)
         scratch_paths = [self.written] if self.written else []
         return {"paths": [self.draft.final_path, *scratch_paths, *volumes], "names": names}
 
@@ -120,10 +160,28 @@ class Plan:
                 points=self.points,
                 auto_remove=self.auto_remove(),
                 texts=self.texts() if ephemeral else None,
+                network=self.network(),
                 ephemeral=ephemeral,
                 root_emulation=self.root_emulation,
             )
         )
+
+    def network(self) -> dict[str, Any] | None:
+        """The annotation's `network`; None without a network that is ours to make."""
+        if self.options.network in (NONE, HOST):
+            return None
+        from duckweed.containers import membership
+
+        return membership.annotation(self.engine, self.options.network, self.link(), self.joined)
+
+    def link(self) -> dict[str, Any]:
+        """What was asked of the network: container.json's `link`."""
+        options = self.options
+        if not has_link(options.network):
+            return {}
+        from duckweed.containers import membership, ports
+
+        return membership.wishes(options, ports.exposed(self.config, options.expose))
 
     def record(self, ephemeral: bool) -> dict[str, Any]:
         """container.json."""
@@ -142,6 +200,8 @@ class Plan:
             "Config": inspect.config_of(options, self.image.asked, self.config, environment, self.hostname),
             "HostConfig": inspect.host_config_of(options),
             "Mounts": self.points,
+            "networks": self.joined,
+            "link": self.link(),
             "layers": self.image.layers,
             "lower": self.image.lower,
             "rootfs": self.rootfs_kind(),
@@ -172,7 +232,9 @@ class Plan:
         """What stands in the container's /etc/resolv.conf, /etc/hostname and /etc/hosts."""
         options = self.options
         resolver = resolver_file(options.network, options.dns, options.dns_search, options.dns_option)
-        hosts = hosts_file(self.hostname, options.domainname, options.network, options.add_host)
+        hosts = hosts_file(
+            self.hostname, options.domainname, options.network, options.add_host, self.own_address
+        )
         return {"resolv.conf": resolver, "hostname": self.hostname + "\n", "hosts": hosts}
 
     def check_still_there(self) -> None:
@@ -187,6 +249,10 @@ class Plan:
         if self.written:
             remove_tree(self.written)
         self.engine.discard_volumes(self.points)
+        if self.joined:
+            from duckweed.containers import membership
+
+            membership.leave(self.engine, self.joined, self.draft.id)
 
 
 def check_platform(image: Any, wanted: str) -> None:

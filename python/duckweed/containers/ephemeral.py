@@ -16,6 +16,7 @@ import os
 
 from duckweed import _core
 from duckweed.containers import creation, spec, supervisor
+from duckweed.containers.network import DEFAULT, NONE, SHARED
 from duckweed.containers.options import parse
 from duckweed.containers.shared_namespace import NUMBER
 from duckweed.errors import CommandFailed, UsageError
@@ -57,6 +58,9 @@ class Bundle:
                 "use `engine.containers.run(..., tty=True)`, or the command line",
             )
         parsed.rm = True
+        if parsed.network == DEFAULT and not (parsed.publish or parsed.publish_all):
+            # A network costs more than all the rest of a short run (docs/network.md); who needs one says so.
+            parsed.network = NONE
         found = find_image(engine, image, parsed.pull, parsed.platform)
         if parsed.platform:
             creation.check_platform(found, parsed.platform)
@@ -73,7 +77,7 @@ class Bundle:
             and namespace >= 0
             and place.rootfs != "copy"
             and len(place.namespaces) == 7
-            and parsed.network == "none"
+            and parsed.network == NONE
             and not (place.running or parsed.scratch)
             and not (parsed.name or parsed.mounts or found.run_config.get("Volumes"))
         )
@@ -121,7 +125,9 @@ class Bundle:
             str(supervisor.CHANNEL),
             "--inherit",
         ]
-        if namespace >= 0:
+        # Members of named networks share a user namespace of their own.
+        alone = plan.joined or parsed.network.startswith(SHARED)
+        if namespace >= 0 and not alone:
             self.argv += ["--userns", str(NUMBER)]
             self.fds.append((namespace, NUMBER))
 

@@ -48,9 +48,7 @@ def config_of(
         "OnBuild": None,
         "Labels": labels,
     }
-    exposed = dict(config.get("ExposedPorts") or {})
-    for port in options.expose:
-        exposed[port if "/" in port else port + "/tcp"] = {}
+    exposed = {**(config.get("ExposedPorts") or {}), **{port: {} for port in options.expose}}
     if exposed:
         result["ExposedPorts"] = exposed
     if options.stop_signal is not None:
@@ -75,7 +73,7 @@ def host_config_of(options: Options) -> dict[str, Any]:
         "ContainerIDFile": options.cidfile,
         "LogConfig": {"Type": options.log_driver, "Config": dict(options.log_opt)},
         "NetworkMode": options.network,
-        "PortBindings": {},
+        "PortBindings": _bindings(options),
         "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
         "AutoRemove": options.rm,
         "VolumeDriver": "",
@@ -107,6 +105,14 @@ def host_config_of(options: Options) -> dict[str, Any]:
         "Init": options.init or None,
         "Mounts": [_mount_request(mount) for mount in options.mount] or None,
     }
+
+
+def _bindings(options: Options) -> dict[str, Any]:
+    if not options.publish:
+        return {}
+    from duckweed.containers.ports import bindings
+
+    return bindings(options.publish)
 
 
 def _mount_request(mount: Any) -> dict[str, Any]:
@@ -151,7 +157,6 @@ def inspect(document: Mapping[str, Any], directory: str, state: State) -> dict[s
     """The whole dict for one container: `document` is its container.json."""
     points = document.get("Mounts") or []
     host_config = document.get("HostConfig") or {}
-    network = host_config.get("NetworkMode") or "none"
     lower = document.get("lower") or []
     written = document.get("scratch") or directory
     return {
@@ -185,7 +190,7 @@ def inspect(document: Mapping[str, Any], directory: str, state: State) -> dict[s
         },
         "Mounts": [shown(point) for point in points],
         "Config": document.get("Config") or {},
-        "NetworkSettings": network_settings(network),
+        "NetworkSettings": network_settings(document, state),
         "Duckweed": {
             "Isolation": document.get("isolation", "userns"),
             "IdMap": document.get("idmap", ""),
@@ -198,19 +203,23 @@ def inspect(document: Mapping[str, Any], directory: str, state: State) -> dict[s
     }
 
 
-def network_settings(network: str) -> dict[str, Any]:
-    """The `NetworkSettings` part: `none` and `host` have no address of their own."""
-    return {
-        "SandboxID": "",
-        "Ports": {},
-        "Gateway": "",
-        "IPAddress": "",
-        "IPPrefixLen": 0,
-        "MacAddress": "",
-        "Networks": {
-            network: {"NetworkID": "", "EndpointID": "", "Gateway": "", "IPAddress": "", "MacAddress": ""}
-        },
-    }
+def network_settings(document: Mapping[str, Any], state: State) -> dict[str, Any]:
+    """The `NetworkSettings` part."""
+    from duckweed.containers import membership
+
+    return membership.settings(
+        (document.get("HostConfig") or {}).get("NetworkMode") or "none",
+        document.get("networks") or {},
+        state.running,
+        published_ports(state),
+        (document.get("Config") or {}).get("ExposedPorts") or {},
+        str(document["Id"]),
+    )
+
+
+def published_ports(state: State) -> list[Mapping[str, Any]]:
+    """The ports of the host that lead into the container now: state.json's `ports`."""
+    return (state.document.get("ports") or []) if state.running else []
 
 
 def summary(document: Mapping[str, Any], state: State) -> dict[str, Any]:
@@ -231,11 +240,20 @@ def summary(document: Mapping[str, Any], state: State) -> dict[str, Any]:
             [document["Path"], *(f"'{word}'" if " " in word else word for word in document["Args"])]
         ),
         "Created": created // 1_000_000_000,
-        "Ports": [],
+        "Ports": _listed(document, state),
         "Labels": config.get("Labels") or {},
         "State": state.status,
         "Status": state.words(),
         "HostConfig": {"NetworkMode": network},
-        "NetworkSettings": {"Networks": {network: {}}},
+        "NetworkSettings": {"Networks": {name: {} for name in document.get("networks") or (network,)}},
         "Mounts": [shown(point) for point in document.get("Mounts") or []],
     }
+
+
+def _listed(document: Mapping[str, Any], state: State) -> list[dict[str, Any]]:
+    exposed = (document.get("Config") or {}).get("ExposedPorts") or {}
+    if not state.running or not (exposed or state.document.get("ports")):
+        return []
+    from duckweed.containers.ports import listed
+
+    return listed(published_ports(state), exposed)

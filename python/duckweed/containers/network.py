@@ -1,22 +1,37 @@
-"""What a container knows of the network in this release: `none` or `host`, its hosts file and its
-resolv.conf.
+"""What a container knows of the network: which one it has, its hosts file and its resolv.conf.
+
+`bridge` (the default; `slirp` and other engines' words for it mean the same) is a network of its own with a
+way out through the supervisor. `none` has loopback alone, `host` is this machine's, `container:NAME` is
+another container's, and any other word is a network made with `duckweed network create`.
 """
 
 from __future__ import annotations
 
 import re
 
-from duckweed.errors import Unsupported, UsageError
+from duckweed.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+DEFAULT = "default"
+BRIDGE = "bridge"
+NONE = "none"
+HOST = "host"
+SHARED = "container:"
+BUILT_IN = (BRIDGE, HOST, NONE)
+_SAME = ("", DEFAULT, "slirp", "slirp4netns", "pasta", "private", "nat")
+
+# The addresses of the supervisor's end and the container's (rust/net, `Addresses::default`).
+ADDRESS = "10.0.2.100"
+PREFIX = 24
+GATEWAY = "10.0.2.2"
+RESOLVER = "10.0.2.3"
+MAC = "02:42:0a:00:02:64"
+HOST_NAMES = ("host.docker.internal", "gateway.docker.internal", "host.containers.internal")
+
 _IPV4 = re.compile(r"(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})\Z")
-_PORTS = r"\d{1,5}(?:-\d{1,5})?"
-_PUBLISH = re.compile(
-    rf"(?:(?P<ip>\[[^\]]*\]|[^:\[\]]*):)?(?:(?P<host>(?:{_PORTS})?):)?(?P<private>{_PORTS})(?:/(?P<protocol>\w+))?\Z"
-)
 
 _HOSTS = (
     "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
@@ -25,25 +40,30 @@ _HOSTS = (
 
 
 def parse_network(text: str) -> str:
-    """`none` or `host`; every other mode is refused with what to use instead."""
-    if text in ("none", "host"):
+    """The mode in our words: `default`, `bridge`, `none`, `host`, `container:NAME`, or a network's name."""
+    if text in _SAME:
+        return DEFAULT if text in ("", DEFAULT) else BRIDGE
+    if text in BUILT_IN:
         return text
-    if text in ("", "default"):
-        return "none"
-    if text.startswith("container:"):
-        raise Unsupported(
-            "sharing the network of a container is not in this release",
-            "use `--network none` or `--network host`",
-        )
-    if text in ("bridge", "slirp", "slirp4netns", "pasta", "private"):
-        raise Unsupported(
-            f"network `{text}` is not in this release",
-            "use `--network host` to reach out, or `--network none`",
-        )
-    raise Unsupported(
-        f"network {text} not found: named networks are not in this release",
-        "use `--network none` or `--network host`",
-    )
+    if text.startswith(SHARED):
+        if text == SHARED:
+            raise UsageError(
+                "invalid container format container:<name|id>", "name a container after the colon"
+            )
+        return text
+    from duckweed.store.networks import check_name
+
+    return check_name(text)
+
+
+def has_link(network: str) -> bool:
+    """Whether containers with this mode have an interface of ours: the way out, names, published ports."""
+    return network not in (NONE, HOST) and not network.startswith(SHARED)
+
+
+def is_named(network: str) -> bool:
+    """Whether this is a network that somebody made."""
+    return has_link(network) and network not in (BRIDGE, DEFAULT)
 
 
 def is_address(text: str) -> bool:
@@ -63,19 +83,26 @@ def is_address(text: str) -> bool:
 
 
 def parse_host(text: str) -> tuple[str, str]:
-    """`(name, address)` of `--add-host name:address` or `name=address`; `host-gateway` is this machine."""
+    """`(name, address)` of `--add-host name:address` or `name=address`; `host-gateway` stays as it is."""
     name, separator, address = text.partition("=")
     if not separator:
         name, separator, address = text.partition(":")
     if not name or not separator or any(character.isspace() for character in name):
         raise UsageError(f'bad format for add-host: "{text}"', "write `name:address`")
     if address == "host-gateway":
-        return name, "127.0.0.1"
+        return name, address
     if address.startswith("[") and address.endswith("]"):
         address = address[1:-1]
     if not is_address(address):
         raise UsageError(f'invalid IP address in add-host: "{address}"')
     return name, address
+
+
+def host_address(network: str, address: str) -> str:
+    """What `host-gateway` stands for: this machine, as the container reaches it."""
+    if address != "host-gateway":
+        return address
+    return GATEWAY if has_link(network) else "127.0.0.1"
 
 
 def parse_server(text: str) -> str:
@@ -85,29 +112,16 @@ def parse_server(text: str) -> str:
     return text
 
 
-def parse_publish(text: str) -> dict[str, str]:
-    """`-p [[ip:]host port:]container port[/protocol]`; only checked, nothing can be published in this
-    release.
-    """
-    match = _PUBLISH.match(text)
-    protocol = (match.group("protocol") or "tcp").lower() if match else ""
-    ports = (
-        [int(port) for port in re.findall(r"\d+", f"{match.group('host') or ''}-{match.group('private')}")]
-        if match
-        else [0]
-    )
-    if match is None or any(port > 65535 for port in ports) or protocol not in ("tcp", "udp", "sctp"):
-        raise UsageError(f'invalid argument "{text}" for "-p, --publish" flag: invalid containerPort: {text}')
-    ip, host, private = match.group("ip") or "", match.group("host"), match.group("private")
-    if host is None and ip.isdigit():  # `8080:80` has no address: what looked like one is the port
-        ip, host = "", ip
-    return {"ip": ip, "host": host or "", "private": private, "protocol": protocol}
-
-
-def hosts_file(hostname: str, domainname: str, network: str, extra: Sequence[tuple[str, str]]) -> str:
+def hosts_file(
+    hostname: str,
+    domainname: str,
+    network: str,
+    extra: Sequence[tuple[str, str]],
+    address: str = ADDRESS,
+) -> str:
     """What /etc/hosts holds. On the host's network it begins with the machine's own file, as in Docker."""
     text = _HOSTS
-    if network == "host":
+    if network == HOST:
         try:
             with open("/etc/hosts", encoding="utf-8", errors="surrogateescape") as file:
                 text = file.read()
@@ -117,24 +131,39 @@ def hosts_file(hostname: str, domainname: str, network: str, extra: Sequence[tup
             text += "\n"
     else:
         full = f"{hostname}.{domainname} {hostname}" if domainname else hostname
-        text += f"127.0.0.1\t{full}\n" if hostname != "localhost" else ""
-    return text + "".join(f"{address}\t{name}\n" for name, address in extra)
+        own = address if has_link(network) else "127.0.0.1"
+        text += f"{own}\t{full}\n" if hostname != "localhost" else ""
+        if has_link(network):
+            given = {name for name, _ in extra}
+            names = " ".join(name for name in HOST_NAMES if name not in given)
+            text += f"{GATEWAY}\t{names}\n" if names else ""
+    return text + "".join(f"{host_address(network, address)}\t{name}\n" for name, address in extra)
 
 
 def resolver_file(network: str, dns: Sequence[str], search: Sequence[str], options: Sequence[str]) -> str:
-    """What /etc/resolv.conf holds: the host's with `--dns*` laid over it; without one `--dns*` alone."""
+    """What /etc/resolv.conf holds: our own name server, which asks the host's (or those of `--dns`), with the
+    host's search list; on the host's network its file with `--dns*` laid over it; without one `--dns*` alone.
+    """
     lines: list[str] = []
-    if network == "host" and not (dns and search and options):
+    if (
+        network != NONE
+        and not network.startswith(SHARED)
+        and not (network == HOST and dns and search and options)
+    ):
         try:
             with open("/etc/resolv.conf", encoding="utf-8", errors="surrogateescape") as file:
                 lines = file.read().splitlines()
         except OSError:
             pass
+    if has_link(network):
+        lines = [line for line in lines if line.split(None, 1)[:1] in (["search"], ["domain"], ["options"])]
+        dns = [RESOLVER]
     for keyword, values in (("nameserver", dns), ("search", search), ("options", options)):
         if values:
             skip = ("search", "domain") if keyword == "search" else (keyword,)
             lines = [line for line in lines if line.split(None, 1)[:1] not in ([word] for word in skip)]
-    lines += [f"nameserver {server}" for server in dns]
+    servers = [f"nameserver {server}" for server in dns]
+    lines = servers + lines if has_link(network) else lines + servers
     if search and list(search) != ["."]:
         lines.append("search " + " ".join(search))
     if options:

@@ -12,7 +12,8 @@ from duckweed.containers.environment import parse_environment, parse_labels, rea
 from duckweed.containers.limits import parse_ulimit
 from duckweed.containers.mounts import Mount, parse_mount, parse_tmpfs, parse_volume
 from duckweed.containers.names import check_name
-from duckweed.containers.network import parse_host, parse_network, parse_publish, parse_server
+from duckweed.containers.network import is_address, is_named, parse_host, parse_network, parse_server
+from duckweed.containers.ports import parse_expose, parse_publish
 from duckweed.containers.quantities import parse_size
 from duckweed.containers.signals import parse_signal
 from duckweed.errors import Unsupported, UsageError
@@ -52,7 +53,13 @@ class Options:
     dns: Sequence[str] = ()
     dns_search: Sequence[str] = ()
     dns_option: Sequence[str] = ()
-    network = "none"
+    network = "default"
+    more_networks: Sequence[str] = ()
+    network_alias: Sequence[str] = ()
+    ip = ""
+    ip6 = ""
+    allow_host_loopback = False
+    remap_ports = False
     publish: Sequence[Mapping[str, str]] = ()
     publish_all = False
     init = False
@@ -140,15 +147,6 @@ def parse_command(value: str | Sequence[str], what: str) -> list[str]:
 def _check_together(options: Options) -> None:
     if options.rm and options.restart != "no":
         raise UsageError("conflicting options: cannot specify both --restart and --rm")
-    if options.publish or options.publish_all:
-        if options.network == "host":
-            options.publish = ()
-            options.notes.append("published ports are discarded when using host network mode")
-        else:
-            raise Unsupported(
-                "cannot publish ports with the network `none`",
-                "use `--network host`: what listens in the container then listens on this machine",
-            )
 
 
 def _text(options: Options, name: str, value: object) -> None:
@@ -271,7 +269,49 @@ def _dns(options: Options, name: str, value: Any) -> None:
 
 
 def _network(options: Options, name: str, value: object) -> None:
-    options.network = parse_network(str(value))
+    options.network, *options.more_networks = [_one_network(options, str(one)) for one in _many(value)] or [
+        ""
+    ]
+    if options.more_networks and any(not is_named(one) for one in (options.network, *options.more_networks)):
+        raise UsageError(
+            "conflicting options: only networks made with `duckweed network create` can be combined",
+            "name one of `bridge`, `host` and `none` alone",
+        )
+
+
+def _one_network(options: Options, text: str) -> str:
+    """A network's name, or Docker's long form `name=web,alias=www,ip=10.89.0.9`."""
+    if "=" not in text:
+        return parse_network(text)
+    name = ""
+    for part in text.split(","):
+        key, _, word = part.partition("=")
+        if key == "name":
+            name = word
+        elif key == "alias":
+            options.network_alias = [*options.network_alias, word]
+        elif key in ("ip", "ip6"):
+            _address(options, key, word)
+        else:
+            raise UsageError(f'invalid argument "{text}" for "--network" flag: invalid field {key}')
+    if not name:
+        raise UsageError(f'invalid argument "{text}" for "--network" flag: network name is missing')
+    return parse_network(name)
+
+
+def _address(options: Options, name: str, value: object) -> None:
+    text = str(value)
+    if not is_address(text) or (":" in text) != (name == "ip6"):
+        raise UsageError(f"invalid IPv{6 if name == 'ip6' else 4} address: {text}")
+    setattr(options, name, text)
+
+
+def _expose(options: Options, name: str, value: Any) -> None:
+    options.expose = [key for entry in _many(value) for key in parse_expose(str(entry))]
+
+
+def _network_alias(options: Options, name: str, value: Any) -> None:
+    options.network_alias = [*options.network_alias, *(str(entry) for entry in _many(value))]
 
 
 def _publish(options: Options, name: str, value: Any) -> None:
@@ -428,7 +468,12 @@ _READERS: dict[str, Callable[[Options, str, Any], None]] = {
     "net": _network,
     "publish": _publish,
     "publish_all": _boolean,
-    "expose": _texts,
+    "expose": _expose,
+    "network_alias": _network_alias,
+    "ip": _address,
+    "ip6": _address,
+    "allow_host_loopback": _boolean,
+    "remap_ports": _boolean,
     "init": _boolean,
     "cap_add": _cap_add,
     "cap_drop": _cap_drop,

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 class Place:
     """`uid_map`, `gid_map` in config.json's form; `idmap` "full" or "single"; `rootfs` "overlay" or "copy";
-    `root_emulation` "off" or "full"; `namespaces` that can be had; `flavour` of the layers; `running`, the
-    scratch directory for what containers write, or "" for the store; `notes`, what is poorer and why, and
-    `news`, what of that is said for the first time.
+    `root_emulation` "off" or "full"; `namespaces` that can be had; `link`, whether a network can be connected
+    to the outside; `flavour` of the layers; `running`, the scratch directory for what containers write, or ""
+    for the store; `notes`, what is poorer and why, and `news`, what of that is said for the first time.
     """
 
     __slots__ = (
@@ -28,6 +28,7 @@ class Place:
         "gid_map",
         "idmap",
         "isolation",
+        "link",
         "namespaces",
         "news",
         "notes",
@@ -43,6 +44,7 @@ class Place:
         self.rootfs = choice.rootfs
         self.root_emulation = choice.root_emulation
         self.namespaces = choice.namespaces
+        self.link = choice.link
         self.notes = list(choice.notes)
         self.news: list[str] = []
         self.running = choice.running.path if choice.running is not None else ""

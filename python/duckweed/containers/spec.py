@@ -170,6 +170,17 @@ def rootfs_of(kind: str, directory: str, lower: Sequence[str]) -> dict[str, Any]
     return rootfs
 
 
+def shares_network(mode: str) -> bool:
+    """Whether the container has no network namespace of its own."""
+    return mode == "host" or mode.startswith("container:")
+
+
+def network_sysctls(gid_map: Sequence[Mapping[str, int]]) -> dict[str, str]:
+    """What a network of its own begins with, as in Docker: every port for everybody, and ping."""
+    last = max(line["containerID"] + line["size"] for line in gid_map) - 1
+    return {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": f"0 {last}"}
+
+
 def compose(
     options: Options,
     config: Mapping[str, Any],
@@ -184,6 +195,7 @@ def compose(
     points: Sequence[Mapping[str, Any]] = (),
     auto_remove: Mapping[str, Sequence[str]] | None = None,
     texts: Mapping[str, str] | None = None,
+    network: Mapping[str, Any] | None = None,
     ephemeral: bool = False,
     root_emulation: str = "off",
 ) -> dict[str, Any]:
@@ -203,11 +215,13 @@ def compose(
         process["rlimits"] = [rlimit(limit) for limit in options.ulimit]
     linux: dict[str, Any] = {
         "namespaces": [
-            {"type": name} for name in namespaces if name != "network" or options.network != "host"
+            {"type": name} for name in namespaces if name != "network" or not shares_network(options.network)
         ],
         "uidMappings": uid_map,
         "gidMappings": gid_map,
     }
+    if network is not None and "shares" not in network:
+        linux["sysctl"] = network_sysctls(gid_map)
     if not options.privileged:
         linux["maskedPaths"] = MASKED_PATHS
         linux["readonlyPaths"] = READONLY_PATHS
@@ -226,6 +240,8 @@ def compose(
         annotation["root_emulation"] = root_emulation
         if options.refuses_setuid:
             annotation["refuses_setuid"] = True
+    if network is not None:
+        annotation["network"] = network
     spec: dict[str, Any] = {
         "ociVersion": "1.2.0",
         "process": process,

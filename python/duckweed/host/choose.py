@@ -29,9 +29,9 @@ _REQUIRED = ("userns", "uid_map", "mntns", "mount")
 class Choice:
     """`isolation`: "userns". `uid_map`, `gid_map`: lines `(container, host, size)`. `flavour`: of the layers
     (contracts §1). `rootfs`: "overlay" or "copy". `root_emulation`: "off", or "full" where only one id is
-    mapped. `namespaces`: those of config.json that can be had, `netns` and `pidns` for short. `running`: the
-    scratch directory, when the store is not to be run from. `notes`: what is poorer here, one line each,
-    without the `note: ` before it.
+    mapped. `namespaces`: those of config.json that can be had, `netns` and `pidns` for short. `link`: a
+    network of its own can be connected to the outside. `running`: the scratch directory, when the store is
+    not to be run from. `notes`: what is poorer here, one line each, without the `note: ` before it.
     """
 
     __slots__ = (
@@ -39,6 +39,7 @@ class Choice:
         "gid_map",
         "idmap",
         "isolation",
+        "link",
         "namespaces",
         "notes",
         "root_emulation",
@@ -56,6 +57,7 @@ class Choice:
         self.rootfs = "overlay"
         self.root_emulation = "off"
         self.namespaces: tuple[str, ...] = ()
+        self.link = False
         self.notes: list[str] = []
         self.running: RunningPlace | None = None
 
@@ -208,4 +210,9 @@ def _choose_namespaces(choice: Choice, facts: Facts) -> None:
         choice.notes.append(
             f"network namespaces are refused here {facts.why('netns')}; containers use this machine's network"
         )
+    elif not facts.ok("link"):
+        choice.notes.append(
+            f"network interfaces are refused here {facts.why('link')}; containers have the network `none`"
+        )
+    choice.link = "network" in had and facts.ok("link")
     choice.namespaces = tuple(had)

@@ -23,7 +23,7 @@ NETWORK_FILE_SYSTEMS = frozenset(
 _FOR_RUNNING = ("store_exec", "store_xattr", "store_whiteout", "store_hardlink")
 
 _IN_USERNS = (
-    "userns uid_map mntns pidns netns ipcns utsns cgroupns mount proc overlay overlay_lowerdir_add"
+    "userns uid_map mntns pidns netns link ipcns utsns cgroupns mount proc overlay overlay_lowerdir_add"
     " newuidmap newgidmap"
 )
 
@@ -36,7 +36,8 @@ PRETEND = {
     "no-fuse": ("fuse", ENOENT),
     "no-ptrace": ("ptrace ptrace_seccomp", EPERM),
     "no-notify": ("seccomp_notify seccomp_addfd", EINVAL),
-    "no-netns": ("netns", ENOSPC),
+    "no-netns": ("netns link", ENOSPC),
+    "no-link": ("link", EOPNOTSUPP),
     "no-pidns": ("pidns proc", ENOSPC),
     "no-landlock": ("landlock", ENOSYS),
     "no-xattr": ("store_xattr", EOPNOTSUPP),

@@ -183,8 +183,8 @@ def _tun(facts: Facts) -> Finding | None:
         "NET-TUN",
         INFORMATION,
         found,
-        "a network of its own could not be connected to the outside by a tap",
-        "this release does not need it",
+        "a container's network cannot be connected to the outside by a tap",
+        "a veth pair with a packet socket is used instead",
         "an administrator could allow it: `modprobe tun; chmod 0666 /dev/net/tun`",
     )
 

@@ -43,7 +43,7 @@ fn main() {
             std::fs::write("/proc/self/uid_map", format!("0 {uid} 1")).unwrap();
             std::fs::write("/proc/self/gid_map", format!("0 {gid} 1")).unwrap();
             duckweed_sys::interface::loopback_up().unwrap();
-            let link = interface::make("eth0", &addresses).unwrap();
+            let link = interface::make("eth0", &addresses, true).unwrap();
             packet::send(theirs.as_fd(), b'l', b"", &[link.as_fd()]).unwrap();
             let error = Command::new(words.next().unwrap()).args(words).exec();
             eprintln!("{error}");

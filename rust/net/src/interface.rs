@@ -22,12 +22,12 @@ const ROOM: usize = 4 << 20;
 /// The far end of the veth pair.
 const FAR_END: &str = "uplink";
 
-/// Makes the interface `name` with addresses, neighbours and the way out; answers with the descriptor that carries
+/// Makes the interface `name` with addresses, neighbours and, if wanted, the way out; answers with the descriptor that carries
 /// its frames.
 ///
 /// # Errors
 /// EPERM without CAP_NET_ADMIN in this namespace; EOPNOTSUPP where there is neither tun nor veth.
-pub fn make(name: &str, addresses: &Addresses) -> io::Result<OwnedFd> {
+pub fn make(name: &str, addresses: &Addresses, default_route: bool) -> io::Result<OwnedFd> {
     let mut netlink = Netlink::new()?;
     let mtu = u32::from(addresses.mtu);
     let tap = match link::tap(name) {
@@ -43,7 +43,7 @@ pub fn make(name: &str, addresses: &Addresses) -> io::Result<OwnedFd> {
             None
         }
     };
-    configure(&mut netlink, addresses, true);
+    configure(&mut netlink, addresses, default_route);
     let configured = netlink.commit();
     if let Err(error) = configured {
         // A kernel without IPv6, or one where it is switched off, refuses its addresses and nothing else.

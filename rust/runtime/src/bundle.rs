@@ -14,6 +14,10 @@ pub struct Bundle {
     pub block: Block,
     /// This process is in the container's user namespace already: none is made, no ids are mapped.
     pub joined: bool,
+    /// What the container's first process needs to make its network interfaces.
+    pub link: Option<crate::network::Link>,
+    /// The network namespace of another container, to be entered.
+    pub shared_network: Option<std::sync::Arc<std::os::fd::OwnedFd>>,
     dir: PathBuf,
 }
 
@@ -41,7 +45,7 @@ impl Bundle {
             Some(json) => serde_json::from_str(json).map_err(wrong)?,
             None => Block::default(),
         };
-        Ok(Bundle { spec, block, joined: false, dir: dir.to_owned() })
+        Ok(Bundle { spec, block, joined: false, link: None, shared_network: None, dir: dir.to_owned() })
     }
 
     /// The bundle's directory.

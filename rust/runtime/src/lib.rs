@@ -2,8 +2,8 @@
 //!
 //! `bundle` reads config.json, `userns` turns it into a process in its own namespaces,
 //! `seccomp` makes the filter it runs under, `within` does single jobs in a short-lived
-//! user namespace, `freeze` makes a container stand still,
-//! `copying` moves files in and out of it. `emulation` makes one uid look like many.
+//! user namespace, `freeze` makes a container stand still, `copying` moves files in and
+//! out of it. `emulation` makes one uid look like many, `network` is how it reaches others.
 //! `supervise` stays with what runs, `client` brings a user's terminal to
 //! it, and `message` is what the two say to each other. `sealed` sees to it that what enters
 //! a container is a copy of this program that cannot be changed.
@@ -16,6 +16,7 @@ pub mod emulation;
 pub mod freeze;
 mod memory;
 pub mod message;
+pub mod network;
 pub mod probe;
 pub mod sealed;
 pub mod seccomp;

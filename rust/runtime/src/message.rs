@@ -56,6 +56,8 @@ pub enum Request {
     Wait,
     /// Be told the state.
     Status,
+    /// Be given the namespaces of the networks that the container is a member of.
+    Namespaces,
     /// Stop all processes (a later release).
     Pause,
     /// Let them go on.

@@ -201,6 +201,8 @@ pub struct Block {
     pub stop_timeout_s: Option<i64>,
     /// What vanishes with the container.
     pub auto_remove: Option<AutoRemove>,
+    /// The way out and the networks; absent: what the network namespace has by itself.
+    pub network: Option<crate::network::Network>,
 }
 
 /// Where `/` comes from.

@@ -34,6 +34,8 @@ pub enum Code {
     Seccomp,
     /// A resource limit was refused.
     Rlimit,
+    /// A port, an interface or a network could not be had.
+    Network,
     /// config.json is unreadable or contradicts itself.
     Spec,
     /// Anything else.

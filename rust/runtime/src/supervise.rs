@@ -26,6 +26,7 @@ mod connection;
 mod ending;
 mod events;
 mod log;
+mod network;
 mod removal;
 mod requests;
 mod session;
@@ -51,6 +52,7 @@ use child::Child;
 use connection::Connection;
 use events::Events;
 use slots::Slots;
+pub(crate) use state::lives;
 use state::State;
 use stdio::Stdio;
 use terms::Terms;
@@ -167,11 +169,16 @@ fn start(place: &Place, options: Options) -> Result<Supervisor, Failure> {
         Ok(lock) => lock,
         Err(error) => return Err(Failure { error, bundle: None, foreign: true }),
     };
-    match options.joined.clone() {
-        Ok(joined) => bundle.joined = joined,
-        Err(error) => return Err(Failure { error, bundle: Some(Box::new((bundle, terms))), foreign: false }),
+    let mut ready = None;
+    let prepared = options.joined.clone().and_then(|joined| {
+        bundle.joined = joined;
+        ready = network::prepare(&mut bundle, place)?;
+        Ok(())
+    });
+    if let Err(error) = prepared {
+        return Err(Failure { error, bundle: Some(Box::new((bundle, terms))), foreign: false });
     }
-    match start_locked(place, options, &bundle, &terms, lock) {
+    match start_locked(place, options, &bundle, &terms, (lock, ready)) {
         Ok((supervisor, keep)) => Ok(Supervisor { bundle: keep.then_some(bundle), ..supervisor }),
         Err(error) => Err(Failure { error, bundle: Some(Box::new((bundle, terms))), foreign: false }),
     }
@@ -183,14 +190,18 @@ fn start_locked(
     options: Options,
     bundle: &Bundle,
     terms: &Terms,
-    lock: Option<OwnedFd>,
+    (lock, ready): (Option<OwnedFd>, Option<network::Ready>),
 ) -> Result<(Supervisor, bool), StartError> {
     let log = if options.inherit { None } else { terms.open_log()? };
     let mut channel = Connection::new(options.channel).doing(Code::Internal, || "use the channel")?;
     let first = if options.inherit { None } else { waiting_attach(&channel) };
-    let (started, stdio) = match options.ahead {
+    let (mut started, stdio) = match options.ahead {
         Some(ahead) => (ahead.finish(bundle)?, Stdio::default()),
         None => start_with_stdio(bundle, terms, options.inherit, first)?,
+    };
+    let network = match ready {
+        Some(ready) => Some(ready.connect(bundle, started.link.take(), place)?),
+        None => None,
     };
     let init = Child::new(started.pidfd);
     let emulation = started.emulation;
@@ -203,8 +214,10 @@ fn start_locked(
         let _ = silence();
     }
     let announced = State::of(started.pid, terms.auto_remove.is_some()).and_then(|mut state| {
+        state.ports = network.as_ref().map(network::Connected::ports).unwrap_or_default();
         // Most of those that are waited for are over before anybody could look for them.
-        let listener = if options.inherit { None } else { Some(announce(place, &mut state)?) };
+        let is_found = !options.inherit || network.as_ref().is_some_and(network::Connected::is_member);
+        let listener = if is_found { Some(announce(place, &mut state)?) } else { None };
         Ok((state, listener))
     });
     let (state, listener) = match announced {
@@ -214,6 +227,7 @@ fn start_locked(
             return Err(StartError::io(Code::Internal, "record the start", &error));
         }
     };
+    let network = network.map(|network| network.enlist(&place.id, &state.socket));
     if !options.inherit {
         channel.tell(&SupervisorMessage::Answer(Answer::started(state.pid)), None);
     }
@@ -238,6 +252,7 @@ fn start_locked(
         owner: options.inherit.then_some(number),
         ending: None,
         congested: false,
+        network,
         lock,
     };
     if let Some(attach) = first {
@@ -304,6 +319,12 @@ fn lock(place: &Place) -> Result<Option<OwnedFd>, StartError> {
         }
         Err(_) => Ok(None),
     }
+}
+
+/// Makes a container's record say that it runs, supervised by this process.
+#[cfg(test)]
+pub(crate) fn pretend_to_live(store: &Path, container: &Path) {
+    State::starting(false).unwrap().write(store, container).unwrap();
 }
 
 /// Puts /dev/null in the place of descriptors 0, 1 and 2.

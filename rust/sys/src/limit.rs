@@ -1,8 +1,9 @@
 //! Resource limits by the names the OCI runtime specification uses, getrlimit(2).
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::process::Resource;
+use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 
 /// The resource called `name` (`RLIMIT_NOFILE` ...); `None` for an unknown one.
 pub fn resource(name: &str) -> Option<Resource> {
@@ -53,4 +54,28 @@ pub fn set_of_process(pid: i32, resource: Resource, (soft, hard): (u64, u64)) ->
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// The soft limit on descriptors that this process was given; 0 as long as it has not raised it.
+static GIVEN: AtomicU64 = AtomicU64::new(0);
+
+/// Lets this process have as many descriptors as it may. What it starts shall call [`restore_descriptors`]: programs
+/// that use select(2) count on the usual limit.
+pub fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Some(current) = limit.current.filter(|current| limit.maximum.is_none_or(|most| *current < most)) {
+        if setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).is_ok() {
+            GIVEN.store(current, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Goes back to the limit of before [`raise_descriptors`], if it was called; in a child.
+pub fn restore_descriptors() {
+    let given = GIVEN.load(Ordering::Relaxed);
+    if given > 0 {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        // Lowering is always allowed.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(given), maximum });
+    }
 }

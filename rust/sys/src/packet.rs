@@ -16,7 +16,7 @@ use rustix::net::{
 /// The largest packet that anybody of ours sends: the room a receiver needs.
 pub const LARGEST: usize = 64 * 1024;
 /// More descriptors than any message carries; the kernel closes what does not fit.
-const MOST_FDS: usize = 4;
+const MOST_FDS: usize = 32;
 /// Room for a path in sockaddr_un, without its NUL (unix(7)).
 const LONGEST_ADDRESS: usize = 107;
 

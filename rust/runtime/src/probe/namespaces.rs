@@ -36,6 +36,7 @@ pub fn probe(facts: &mut Facts, request: &Request) {
     facts.insert("uid_map", in_child(|| enter(UnshareFlags::empty()).map(|()| String::new())));
     facts.insert("mount", in_child(mount_something));
     facts.insert("proc", in_child(fresh_proc));
+    facts.insert("link", in_child(link));
     let range = |range: Option<IdRange>, program, own| match range {
         Some(range) => in_child(move || real_map(program, own, range)),
         None => Fact::missing("no subordinate range was given"),
@@ -70,6 +71,14 @@ fn mount_something() -> Result<String, Refusal> {
     enter(UnshareFlags::NEWNS)?;
     make_private()?;
     mount("tmpfs", "/", "tmpfs", MountFlags::empty(), None).step("mounting a tmpfs").map(|()| String::new())
+}
+
+/// An interface whose other end is ours: a tap, or a veth pair with a packet socket.
+fn link() -> Result<String, Refusal> {
+    enter(UnshareFlags::NEWNET)?;
+    let addresses = duckweed_net::stack::Addresses { v6: None, ..Default::default() };
+    duckweed_net::interface::make("eth0", &addresses, true).step("making a network interface")?;
+    Ok(String::new())
 }
 
 /// Refused where the /proc we see is partly masked by somebody else's mounts.

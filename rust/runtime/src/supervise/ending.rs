@@ -82,6 +82,10 @@ impl Supervisor {
                 log.finish(stream);
             }
         }
+        // Its ports are free from here on.
+        if let Some(network) = self.network.take() {
+            network.close(&self.place.id);
+        }
         self.stop_listening();
         self.state.end(exit_code, "");
         let trees = self.record_or_remove();

@@ -31,6 +31,8 @@ pub enum Source {
     Session(u32),
     /// A detached command wrote to its terminal.
     Terminal(u32),
+    /// The container's network has something to do.
+    Network,
 }
 
 impl Source {
@@ -46,6 +48,7 @@ impl Source {
             Self::Session(number) => (7, number),
             Self::Terminal(number) => (8, number),
             Self::Emulation => (9, 0),
+            Self::Network => (10, 0),
         };
         kind << 32 | u64::from(number)
     }
@@ -63,6 +66,7 @@ impl Source {
             7 => Self::Session(number),
             8 => Self::Terminal(number),
             9 => Self::Emulation,
+            10 => Self::Network,
             _ => return None,
         })
     }
@@ -159,6 +163,7 @@ mod tests {
             Source::Session(u32::MAX),
             Source::Terminal(7),
             Source::Emulation,
+            Source::Network,
         ] {
             assert_eq!(Source::unpack(source.pack()), Some(source));
         }

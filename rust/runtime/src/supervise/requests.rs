@@ -41,6 +41,7 @@ impl Supervisor {
             },
             Request::Wait => self.give_role(number, Role::Waiting),
             Request::Status => self.tell_state(number),
+            Request::Namespaces => self.hand_out_namespaces(number),
             Request::Pause | Request::Resume => self.refuse(number, "pausing is not supported yet"),
         }
     }
@@ -65,6 +66,9 @@ impl Supervisor {
         let mut answer = Answer::yes();
         if let Ok(serde_json::Value::Object(facts)) = serde_json::to_value(&self.state) {
             answer.facts = facts.into_iter().filter(|(name, _)| name != "error").collect();
+        }
+        if let Some(network) = &self.network {
+            answer.facts.insert("network".to_owned(), network.traffic());
         }
         self.tell(number, &SupervisorMessage::Answer(answer));
     }

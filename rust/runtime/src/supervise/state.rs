@@ -39,6 +39,27 @@ pub struct State {
     pub socket: String,
     pub isolation: String,
     pub auto_remove: bool,
+    /// Ports of the host that lead into it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<crate::network::Published>,
+}
+
+/// Whether the container in this directory runs: its record says so, and the supervisor that wrote it lives.
+#[must_use]
+pub fn lives(container: &Path) -> bool {
+    init_of(container).is_some()
+}
+
+/// The first process of the container in this directory, as long as [`lives`] is true of it.
+#[must_use]
+pub fn init_of(container: &Path) -> Option<i32> {
+    let bytes = std::fs::read(container.join("state.json")).ok()?;
+    let state: State = serde_json::from_slice(&bytes).ok()?;
+    let supervisor = rustix::process::Pid::from_raw(state.supervisor_pid)?;
+    let is_running = state.status == Status::Running
+        && identity::boot_id().is_ok_and(|boot_id| boot_id == state.boot_id)
+        && identity::process_start(supervisor) == Some(state.supervisor_start);
+    is_running.then_some(state.pid)
 }
 
 impl State {
@@ -64,6 +85,7 @@ impl State {
             socket: String::new(),
             isolation: "userns".to_owned(),
             auto_remove,
+            ports: Vec::new(),
         })
     }
 

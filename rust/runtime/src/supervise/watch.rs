@@ -17,6 +17,7 @@ use super::connection::{Connection, Role, LITTLE, MUCH};
 use super::ending::Ending;
 use super::events::{Events, Interest, Source};
 use super::log::{Log, Stream};
+use super::network::Connected;
 use super::session::Session;
 use super::slots::Slots;
 use super::state::State;
@@ -75,6 +76,8 @@ pub struct Supervisor {
     pub(super) owner: Option<u32>,
     pub(super) ending: Option<Ending>,
     pub(super) congested: bool,
+    /// The container's way out, if it has one.
+    pub(super) network: Option<Connected>,
     /// Descriptors that keep others out while we live: the container's lock.
     pub(super) lock: Option<OwnedFd>,
 }
@@ -91,6 +94,9 @@ impl Supervisor {
         if let Some(emulation) = &self.emulation {
             self.events.change(emulation, Source::Emulation, none, Interest::READ)?;
         }
+        if let Some(network) = &self.network {
+            self.events.change(network.descriptor(), Source::Network, none, Interest::READ)?;
+        }
         let mut found = Vec::with_capacity(32);
         let mut buffer = vec![0; packet::LARGEST];
         loop {
@@ -99,9 +105,15 @@ impl Supervisor {
             if let Some(exit_code) = self.finished() {
                 return Ok(exit_code);
             }
-            self.events.wait(self.patience(), &mut found)?;
+            let patience = self.patience();
+            let network = self.network.as_ref().and_then(Connected::patience);
+            let patience = patience.into_iter().chain(network).min();
+            self.events.wait(patience, &mut found)?;
             for source in &found {
                 self.handle(*source, &mut buffer);
+            }
+            if let Some(network) = &mut self.network {
+                network.turn();
             }
         }
     }
@@ -142,6 +154,11 @@ impl Supervisor {
             Source::Connection(number) => self.listen_to(number, buffer),
             Source::Session(number) => self.end_session(number),
             Source::Terminal(number) => self.drain_terminal(number, buffer),
+            Source::Network => {
+                if let Some(network) = &mut self.network {
+                    network.wake();
+                }
+            }
         }
     }
 

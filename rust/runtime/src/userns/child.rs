@@ -90,7 +90,7 @@ fn prepare(
     };
     let list = &bundle.spec.mounts;
     if let Some(root) = warm.as_mut().and_then(|warm| warm.root.take()) {
-        name_and_network(plan, true)?;
+        name_and_network(plan, true, socket)?;
         for mount in list.iter().filter(|mount| mount.kind == "duckweed-file") {
             mounts::place(mount, mounts::prepare(mount, place)?, root.as_fd(), place, list)?;
         }
@@ -107,7 +107,7 @@ fn prepare(
             made.map_or_else(|| mounts::prepare(mount, place), Ok)
         })
         .collect::<Result<_, _>>()?;
-    name_and_network(plan, warm.is_some())?;
+    name_and_network(plan, warm.is_some(), socket)?;
     // Overlay tries its work directory as root would: without ids that is EACCES (seen on 6.18).
     ids.settle()?;
     let made = root::mount(&bundle.rootfs(), bundle.block.auto_remove.is_none())?;
@@ -182,11 +182,19 @@ pub(super) fn become_root(maps: Option<&Maps>) -> Result<(), StartError> {
 }
 
 /// What needs no ids at all.
-fn name_and_network(plan: &Plan<'_>, is_up: bool) -> Result<(), StartError> {
+fn name_and_network(plan: &Plan<'_>, is_up: bool, socket: &OwnedFd) -> Result<(), StartError> {
     let spec = &plan.bundle.spec;
     if plan.namespaces.has(NEWNET) && !is_up {
         duckweed_sys::interface::loopback_up()
             .doing(Code::Namespace, || "bring up the loopback interface")?;
+    }
+    if let Some(namespace) = &plan.bundle.shared_network {
+        let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+        rustix::thread::move_into_link_name_space(namespace.as_fd(), kind)
+            .doing(Code::Network, || "enter the other container's network")?;
+    }
+    if let (Some(network), Some(link)) = (&plan.bundle.block.network, &plan.bundle.link) {
+        crate::network::inside::make(network, link, socket)?;
     }
     if plan.namespaces.has(NEWUTS) {
         if !spec.hostname.is_empty() {

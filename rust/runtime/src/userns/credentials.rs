@@ -202,6 +202,7 @@ pub(super) fn hide_from_container() -> Result<(), StartError> {
 
 /// Sets the limits, lowered to what this process may have.
 pub(super) fn limit(rlimits: &[spec::Rlimit]) -> Result<(), StartError> {
+    duckweed_sys::limit::restore_descriptors();
     for wanted in rlimits {
         let resource = duckweed_sys::limit::resource(&wanted.kind).ok_or_else(|| {
             StartError::new(

@@ -49,7 +49,8 @@ pub use kit::Kit;
 pub use namespace::{join, make, remove_trees};
 pub use reach::reach;
 pub(crate) use {
-    ahead::take_stdio, credentials::capability_mask, namespace::inside, plan::Plan, tree::remove,
+    ahead::take_stdio, credentials::capability_mask, namespace::inside, namespace::make_for, plan::Plan,
+    tree::remove,
 };
 
 use std::mem::MaybeUninit;
@@ -101,6 +102,8 @@ pub struct Started {
     pub console: Option<OwnedFd>,
     /// Who answers its trapped calls, when it is the container's first and there are any.
     pub emulation: Option<Emulation>,
+    /// Our end of the container's network interface, for [`Bundle::link`].
+    pub link: Option<OwnedFd>,
 }
 
 /// A command for a running container, contracts.md §6.
@@ -215,7 +218,8 @@ fn finish_with(
     pidfd: Result<OwnedFd, StartError>,
     outcome: Result<Outcome, StartError>,
 ) -> Result<Started, StartError> {
-    let started = |pidfd, Outcome { console, emulation }| Started { pid, pidfd, console, emulation };
+    let started =
+        |pidfd, Outcome { console, emulation, link }| Started { pid, pidfd, console, emulation, link };
     match pidfd.and_then(|pidfd| outcome.map(|outcome| started(pidfd, outcome))) {
         Ok(started) => Ok(started),
         Err(error) => {
@@ -238,9 +242,10 @@ fn is_over(pidfd: &OwnedFd) -> bool {
 struct Outcome {
     console: Option<OwnedFd>,
     emulation: Option<Emulation>,
+    link: Option<OwnedFd>,
 }
 
-/// Reads the start socket to its end: perhaps a console, perhaps a listener, then an error or nothing.
+/// Reads the start socket to its end: perhaps a link, a console, a listener, then an error or nothing.
 fn outcome(
     socket: &OwnedFd,
     emulate: &mut dyn FnMut(Heard) -> Result<Option<Emulation>, StartError>,
@@ -269,6 +274,8 @@ fn outcome(
             outcome.emulation = emulate(heard)?;
         } else if let Ok(error) = serde_json::from_slice(text) {
             return Err(error);
+        } else if text == b"l" {
+            outcome.link = fds.into_iter().next();
         } else {
             outcome.console = fds.into_iter().next();
         }

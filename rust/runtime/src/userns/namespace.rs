@@ -60,9 +60,21 @@ pub fn make(uid_map: &str, gid_map: &str) -> Result<OwnedFd, StartError> {
     let map = |text: &str| {
         super::idmap::parse(text).map_err(|message| StartError::new(Code::Spec, "read the id map", message))
     };
-    let maps = Maps::new(&map(uid_map)?, &map(gid_map)?)?;
+    make_with(&Maps::new(&map(uid_map)?, &map(gid_map)?)?)
+}
+
+/// As [`make`], with the maps of a bundle.
+///
+/// # Errors
+/// As [`inside`].
+pub(crate) fn make_for(bundle: &Bundle) -> Result<OwnedFd, StartError> {
+    let linux = &bundle.spec.linux;
+    make_with(&Maps::new(&linux.uid_mappings, &linux.gid_mappings)?)
+}
+
+fn make_with(maps: &Maps) -> Result<OwnedFd, StartError> {
     let (ours, theirs) = start_socket()?;
-    let code = inside(&maps, || {
+    let code = inside(maps, || {
         let own = rustix::fs::open("/proc/self/ns/user", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         let sent = own.is_ok_and(|own| packet::send(theirs.as_fd(), b'n', b"", &[own.as_fd()]).is_ok());
         i32::from(!sent)

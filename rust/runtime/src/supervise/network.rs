@@ -1,0 +1,216 @@
+//! A container's network in its supervisor: ready before the start, served in the loop, gone with the end.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use duckweed_net::stack::Stack;
+use rustix::fs::{Mode, OFlags};
+
+use super::address;
+use super::watch::{Place, Supervisor};
+use crate::bundle::Bundle;
+use crate::message::{packet, Answer, SupervisorMessage};
+use crate::network::members::{self, Kept, Turn};
+use crate::network::outlet::Outlet;
+use crate::network::Published;
+use crate::start_error::{Code, Doing as _, StartError};
+use crate::userns;
+
+/// What was made before the container.
+pub(super) struct Ready {
+    outlet: Outlet,
+    membership: Option<(Kept, Turn, PathBuf)>,
+}
+
+/// Takes ports, and finds or makes the networks; `None` for a bundle that asks for neither.
+///
+/// # Errors
+/// `network`: what cannot be had.
+pub(super) fn prepare(bundle: &mut Bundle, place: &Place) -> Result<Option<Ready>, StartError> {
+    let Some(network) = bundle.block.network.clone() else { return Ok(None) };
+    if let Some(other) = &network.shares {
+        share(bundle, other)?;
+        return Ok(None);
+    }
+    let mut outlet = Outlet::prepare(&network)?;
+    let mut membership = None;
+    if !network.networks.is_empty() {
+        let run = run_directory(place).doing(Code::Network, || "find the directory of sockets")?;
+        let turn = Turn::take(&run)?;
+        let ids: Vec<&str> = network.networks.iter().map(|one| one.id.as_str()).collect();
+        let mut kept = match turn.find(&ids) {
+            Some(kept) => kept,
+            None => Kept { user: Arc::new(userns::make_for(bundle)?), networks: Vec::new() },
+        };
+        if !bundle.joined {
+            userns::join(kept.user.as_fd())?;
+            bundle.joined = true;
+        }
+        for one in &network.networks {
+            let known = kept.networks.iter().find(|(id, _)| *id == one.id).map(|(_, fd)| Arc::clone(fd));
+            let namespace = match known {
+                Some(namespace) => namespace,
+                None => {
+                    let made = Arc::new(members::make(one)?);
+                    kept.networks.push((one.id.clone(), Arc::clone(&made)));
+                    made
+                }
+            };
+            outlet.link.namespaces.push(namespace);
+        }
+        // Other networks are their members' to keep.
+        kept.networks.retain(|(id, _)| ids.contains(&id.as_str()));
+        membership = Some((kept, turn, run));
+    }
+    bundle.link = Some(outlet.link.clone());
+    Ok(Some(Ready { outlet, membership }))
+}
+
+/// Prepares to enter the network of a container that runs: we must be root of its user namespace for that.
+fn share(bundle: &mut Bundle, other: &Path) -> Result<(), StartError> {
+    let id = other.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let what = || format!("share the network of container {}", id.get(..12).unwrap_or(&id));
+    let Some(pid) = super::state::init_of(other) else {
+        let message = format!("cannot {}: it is not running", what());
+        return Err(StartError::new(Code::Network, what(), message));
+    };
+    let open = |kind: &str| {
+        let path = format!("/proc/{pid}/ns/{kind}");
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).doing(Code::Network, what)
+    };
+    let (user, network) = (open("user")?, open("net")?);
+    userns::join(user.as_fd())?;
+    bundle.joined = true;
+    bundle.shared_network = Some(Arc::new(network));
+    Ok(())
+}
+
+/// Where this container's socket is, and the list of members with it.
+fn run_directory(place: &Place) -> std::io::Result<PathBuf> {
+    let runtime_directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let socket = address::socket_path(runtime_directory.as_deref(), &place.store, &place.id)?;
+    Ok(socket.parent().unwrap_or(Path::new("/")).to_owned())
+}
+
+impl Ready {
+    /// The container runs, and this is its link.
+    ///
+    /// # Errors
+    /// `network`: no link came, or no descriptors are left.
+    pub fn connect(
+        self,
+        bundle: &Bundle,
+        link: Option<OwnedFd>,
+        place: &Place,
+    ) -> Result<Connected, StartError> {
+        let network = bundle.block.network.clone().unwrap_or_default();
+        let link = link.ok_or_else(|| {
+            StartError::new(Code::Network, "connect the network", "the container handed over no interface")
+        })?;
+        let ports = self.outlet.ports.clone();
+        let stack = self.outlet.open(&network, link, &place.store)?;
+        duckweed_sys::limit::raise_descriptors();
+        let (kept, turn, run) = match self.membership {
+            Some((kept, turn, run)) => (Some(kept), Some(turn), run),
+            None => (None, None, PathBuf::new()),
+        };
+        Ok(Connected { stack, is_busy: true, ports, kept, turn, run })
+    }
+}
+
+/// The network of a running container.
+#[derive(Debug)]
+pub struct Connected {
+    stack: Stack,
+    /// There may be more to do than was done.
+    is_busy: bool,
+    ports: Vec<Published>,
+    kept: Option<Kept>,
+    /// Held until others can find us.
+    turn: Option<Turn>,
+    run: PathBuf,
+}
+
+impl Connected {
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.stack.descriptor()
+    }
+
+    pub fn ports(&self) -> Vec<Published> {
+        self.ports.clone()
+    }
+
+    /// Whether others must be able to find this container from the first moment.
+    pub fn is_member(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// Others may find us at `socket` now.
+    #[must_use]
+    pub fn enlist(mut self, id: &str, socket: &str) -> Self {
+        if let Some(turn) = self.turn.take() {
+            // Unlisted, its networks would be made again by the next member; this one would be alone in them.
+            let _ = turn.enlist(id, socket);
+        }
+        self
+    }
+
+    /// Something happened.
+    pub fn wake(&mut self) {
+        self.is_busy = true;
+    }
+
+    /// How long the loop may sleep.
+    pub fn patience(&self) -> Option<Duration> {
+        if self.is_busy {
+            return Some(Duration::ZERO);
+        }
+        self.stack.patience()
+    }
+
+    /// Does what is due, for a few milliseconds at most.
+    pub fn turn(&mut self) {
+        if self.is_busy || self.stack.patience().is_some_and(|left| left.is_zero()) {
+            self.is_busy = self.stack.turn();
+        }
+    }
+
+    /// Bytes and packets so far.
+    pub fn traffic(&self) -> serde_json::Value {
+        let traffic = self.stack.traffic();
+        serde_json::json!({
+            "rx_bytes": traffic.received_bytes,
+            "rx_packets": traffic.received_packets,
+            "tx_bytes": traffic.sent_bytes,
+            "tx_packets": traffic.sent_packets,
+        })
+    }
+
+    /// The container has ended: nobody comes in any more, nobody asks us.
+    pub fn close(self, id: &str) {
+        if self.kept.is_some() {
+            members::strike_off(&self.run, id);
+        }
+    }
+}
+
+impl Supervisor {
+    /// A starting member of our networks asks for what keeps them.
+    pub(super) fn hand_out_namespaces(&mut self, number: u32) {
+        let Some(kept) = self.network.as_ref().and_then(|network| network.kept.clone()) else {
+            return self.refuse(number, "the container is in no network");
+        };
+        let mut answer = Answer::yes();
+        let ids: Vec<&str> = kept.networks.iter().map(|(id, _)| id.as_str()).collect();
+        answer.facts.insert("networks".to_owned(), ids.into());
+        let (kind, payload) = SupervisorMessage::Answer(answer).encode();
+        let mut fds = vec![kept.user.as_fd()];
+        fds.extend(kept.networks.iter().map(|(_, fd)| fd.as_fd()));
+        if let Some(connection) = self.connections.get_mut(number) {
+            // It waits for nothing else, so there is room.
+            let _ = packet::send(connection.socket(), kind, &payload, &fds);
+        }
+    }
+}
