@@ -314,7 +314,7 @@ def test_inspect_says_what_was_asked_for(engine: duckweed.Engine) -> None:
             "/w",
             "1",
         ) and "A=b" in config["Env"]
-        assert host["CapDrop"] == ["ALL"] and host["ReadonlyRootfs"] and host["NetworkMode"] == "none"
+        assert host["CapDrop"] == ["ALL"] and host["ReadonlyRootfs"] and host["NetworkMode"] == "bridge"
         assert attrs["Duckweed"]["IdMap"] in ("full", "single")
 
 

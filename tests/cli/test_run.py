@@ -116,9 +116,7 @@ def test_cidfile_gets_the_id_once(duckweed: Run, busybox: str, name: str, tmp_pa
     assert "container ID file found" in again.stderr
 
 
-@pytest.mark.parametrize(
-    "flag", ["--memory=1g", "--gpus=all", "--pid=host", "--restart=always", "-p=8080:80"]
-)
+@pytest.mark.parametrize("flag", ["--memory=1g", "--gpus=all", "--pid=host", "--restart=always"])
 def test_what_cannot_be_honoured_is_refused_with_a_way_out(duckweed: Run, busybox: str, flag: str) -> None:
     done = duckweed("run", "--rm", flag, busybox, "true")
     assert done.returncode == 125

@@ -45,7 +45,7 @@ def test_hidden_flags_are_not_shown() -> None:
     text = help.text("run")
     assert "--memory" not in text
     assert "--net " not in text
-    assert "--network string" in text
+    assert "--network list" in text
 
 
 def test_every_command_is_listed_once() -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from duckweed.containers.options import parse
-from duckweed.errors import DuckweedError, Unsupported, UsageError
+from duckweed.errors import DuckweedError, UsageError
 
 
 def test_asking_for_nothing_gives_dockers_defaults() -> None:
     options = parse(None, {})
     assert (options.network, options.shm_size, options.seccomp, options.pull) == (
-        "none",
+        "default",
         64 << 20,
         "default",
         "missing",
@@ -164,17 +164,27 @@ def test_nonsense_is_refused_in_one_line(given: dict[str, object], words: str) -
     assert caught.value.exit_code == 125
 
 
-@pytest.mark.parametrize("network", ["bridge", "container:web", "mynet", "slirp"])
-def test_networks_of_later_releases_are_refused_with_a_way_out(network: str) -> None:
-    with pytest.raises(Unsupported) as caught:
-        parse(None, {"network": network})
-    assert "--network host" in caught.value.hint
+@pytest.mark.parametrize(
+    ("text", "mode"),
+    [
+        ("", "default"),
+        ("slirp", "bridge"),
+        ("pasta", "bridge"),
+        ("host", "host"),
+        ("container:web", "container:web"),
+    ],
+)
+def test_networks_have_one_word_each(text: str, mode: str) -> None:
+    assert parse(None, {"network": text}).network == mode
 
 
-def test_publishing_without_a_network_is_refused_with_a_way_out() -> None:
-    with pytest.raises(Unsupported) as caught:
-        parse(None, {"publish": "8080:80"})
-    assert "--network host" in caught.value.hint
+def test_networks_that_were_made_can_be_combined_and_no_others() -> None:
+    options = parse(None, {"network": ["name=web,alias=www,ip=10.89.0.9", "db"]})
+    assert (options.network, list(options.more_networks)) == ("web", ["db"])
+    assert (options.network_alias, options.ip) == (["www"], "10.89.0.9")
+    for networks in (["host", "web"], ["web", "bridge"], "web,ip=x", "name=web,color=red", "a b"):
+        with pytest.raises(UsageError):
+            parse(None, {"network": networks})
 
 
 def test_env_file_lines_without_a_good_name_are_refused(tmp_path: Path) -> None:

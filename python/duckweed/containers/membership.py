@@ -33,15 +33,10 @@ def decide_mode(options: Options, place: Place) -> str:
             "use `--network host` or `--network none`; `duckweed doctor` says more",
         )
     if (options.publish or options.publish_all) and not modes.has_link(mode):
-        if mode == modes.HOST:
-            options.publish = ()
-            options.publish_all = False
-            options.notes.append("published ports are discarded when using host network mode")
-        else:
-            raise UsageError(
-                f"conflicting options: port publishing and the network `{mode}`",
-                "leave `--network` out: the default network can publish",
-            )
+        raise UsageError(
+            f"conflicting options: port publishing and the network `{mode}`",
+            "leave `--network` out: the default network can publish",
+        )
     return mode
 
 

@@ -12,7 +12,7 @@ from duckweed.containers.environment import parse_environment, parse_labels, rea
 from duckweed.containers.limits import parse_ulimit
 from duckweed.containers.mounts import Mount, parse_mount, parse_tmpfs, parse_volume
 from duckweed.containers.names import check_name
-from duckweed.containers.network import is_address, is_named, parse_host, parse_network, parse_server
+from duckweed.containers.network import HOST, is_address, is_named, parse_host, parse_network, parse_server
 from duckweed.containers.ports import parse_expose, parse_publish
 from duckweed.containers.quantities import parse_size
 from duckweed.containers.signals import parse_signal
@@ -147,6 +147,11 @@ def parse_command(value: str | Sequence[str], what: str) -> list[str]:
 def _check_together(options: Options) -> None:
     if options.rm and options.restart != "no":
         raise UsageError("conflicting options: cannot specify both --restart and --rm")
+
+    if options.network == HOST and (options.publish or options.publish_all):
+        options.publish = ()
+        options.publish_all = False
+        options.notes.append("published ports are discarded when using host network mode")
 
 
 def _text(options: Options, name: str, value: object) -> None:

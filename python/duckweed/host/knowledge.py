@@ -189,6 +189,19 @@ def _tun(facts: Facts) -> Finding | None:
     )
 
 
+def _link(facts: Facts) -> Finding | None:
+    if facts.ok("link") or not facts.ok("netns"):
+        return None
+    return Finding(
+        "NET-LINK",
+        INFORMATION,
+        f"network interfaces cannot be made in a namespace of your own{after_space(facts.why('link'))}",
+        "containers cannot be connected to the outside, publish ports or find each other",
+        "containers have `--network none` or `--network host`",
+        "an administrator could load the module: `modprobe veth`",
+    )
+
+
 def _ping(facts: Facts) -> Finding | None:
     if facts.ok("ping"):
         return None
@@ -347,6 +360,7 @@ TESTS: tuple[Callable[[Facts], Finding | None], ...] = (
     _cgroup_controllers,
     _open_files,
     _tun,
+    _link,
     _ping,
     _low_ports,
     _fuse,

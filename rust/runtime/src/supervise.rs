@@ -253,6 +253,7 @@ fn start_locked(
         ending: None,
         congested: false,
         network,
+        joined: bundle.joined,
         lock,
     };
     if let Some(attach) = first {

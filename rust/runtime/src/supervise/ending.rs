@@ -104,7 +104,7 @@ impl Supervisor {
     fn record_or_remove(&mut self) -> Option<(Bundle, Vec<std::path::PathBuf>)> {
         if let Some(what) = &self.terms.auto_remove {
             // Deleting needs the id map, and config.json is about to move.
-            let bundle = self.bundle.take().map_or_else(|| Bundle::load(&self.place.container), Ok);
+            let bundle = self.bundle.take().map_or_else(|| self.load_bundle(), Ok);
             if let Ok(bundle) = bundle {
                 let trees = removal::take_away(what, &self.state, &self.place.store, &self.place.id);
                 return Some((bundle, trees));
@@ -113,6 +113,13 @@ impl Supervisor {
         // A full disk keeps the old record: `running`, with a supervisor that is dead in a moment.
         let _ = self.state.write(&self.place.store, &self.place.container);
         None
+    }
+
+    /// The bundle as it was at the start.
+    pub(super) fn load_bundle(&self) -> Result<Bundle, crate::start_error::StartError> {
+        let mut bundle = Bundle::load(&self.place.container)?;
+        bundle.joined = self.joined;
+        Ok(bundle)
     }
 
     fn tell_the_end(&mut self, exit_code: i32) {

@@ -13,7 +13,6 @@ use super::connection::Role;
 use super::events::{Interest, Source};
 use super::stdio::null;
 use super::watch::Supervisor;
-use crate::bundle::Bundle;
 use crate::message::{Answer, Exec, Exit, SupervisorMessage};
 use crate::start_error::{Code, Doing as _, StartError};
 use crate::userns::{self, ExecRequest, Io, Started};
@@ -53,7 +52,7 @@ impl Supervisor {
         let bundle = match &self.bundle {
             Some(bundle) => bundle,
             None => {
-                loaded = Bundle::load(&self.place.container)?;
+                loaded = self.load_bundle()?;
                 &loaded
             }
         };

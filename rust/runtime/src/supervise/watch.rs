@@ -78,6 +78,8 @@ pub struct Supervisor {
     pub(super) congested: bool,
     /// The container's way out, if it has one.
     pub(super) network: Option<Connected>,
+    /// This process is in the container's user namespace.
+    pub(super) joined: bool,
     /// Descriptors that keep others out while we live: the container's lock.
     pub(super) lock: Option<OwnedFd>,
 }

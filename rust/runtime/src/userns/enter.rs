@@ -120,7 +120,12 @@ fn with_request(bundle: &Bundle, request: &ExecRequest) -> Bundle {
 /// In the short-lived process: joins, then clones the command.
 fn enter(plan: &Plan<'_>, init: BorrowedFd<'_>, socket: &OwnedFd) -> Result<(), StartError> {
     hide_from_container()?;
-    let kinds = ThreadNameSpaceType::from_bits_retain(plan.namespaces.flags as u32);
+    let mut flags = plan.namespaces.flags;
+    if plan.bundle.block.network.as_ref().is_some_and(|network| network.shares.is_some()) {
+        // Its network is another container's, and so is its commands'.
+        flags |= clone::NEWNET;
+    }
+    let kinds = ThreadNameSpaceType::from_bits_retain(flags as u32);
     move_into_thread_name_spaces(init, kinds)
         .doing(Code::Namespace, || "enter the container's namespaces")?;
     match clone::fork(clone::PARENT).doing(Code::Internal, || "fork in the container")? {

@@ -1,0 +1,1 @@
+"""Networks, driven as an ordinary user against peers on this machine."""
