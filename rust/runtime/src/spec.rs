@@ -112,6 +112,12 @@ pub struct Mount {
     pub options: Vec<String>,
     /// What a `duckweed-file` holds.
     pub text: String,
+    /// The trees that a `duckweed-overlay` shows merged, topmost first.
+    pub lower: Vec<PathBuf>,
+    /// Where its changes go; read-only without.
+    pub upper: Option<PathBuf>,
+    /// Overlay's own directory beside `upper`.
+    pub work: Option<PathBuf>,
 }
 
 /// `linux` of config-linux.md.

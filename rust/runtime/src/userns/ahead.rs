@@ -336,7 +336,7 @@ fn usual_mounts() -> [Mount; 3] {
         kind: kind.into(),
         source: kind.into(),
         options: options.iter().map(ToString::to_string).collect(),
-        text: String::new(),
+        ..Mount::default()
     };
     [
         mount("proc", &["nosuid", "noexec", "nodev"]),

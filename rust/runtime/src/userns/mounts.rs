@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use duckweed_sys::mount::{set_attributes, Change, RDONLY};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, CWD};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, CWD};
 use rustix::io::Errno;
 use rustix::mount::{
     fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, open_tree, FsMountFlags,
@@ -17,6 +17,7 @@ use rustix::mount::{
 use super::dev::Devices;
 use super::idmap::Maps;
 use super::options::Options;
+use super::overlay;
 use super::resolve::{mount_point, open, Kind};
 use super::root::{attach, copy};
 use crate::spec::Mount;
@@ -51,6 +52,7 @@ pub(super) fn prepare(mount: &Mount, place: Place<'_>) -> Result<Prepared, Start
     let made = match mount.kind.as_str() {
         _ if options.bind.is_some() || mount.kind == "bind" => return bind(mount, &options, place),
         "duckweed-file" => return Ok(Prepared::Text(options)),
+        "duckweed-overlay" => return layers(mount, &options),
         "duckweed-dev" => return Devices::open(true).map(Prepared::Dev),
         "tmpfs" if mount.destination == Path::new("/dev") => return Devices::open(false).map(Prepared::Dev),
         "proc" => match filesystem("proc", &options, None) {
@@ -87,6 +89,19 @@ fn bind(mount: &Mount, options: &Options, place: Place<'_>) -> Result<Prepared, 
     let kind = if FileType::from_raw_mode(stat.st_mode).is_dir() { Kind::Dir } else { Kind::File };
     change(tree.as_fd(), options).doing(Code::Mount, || story(mount))?;
     Ok(Prepared::Tree(tree, kind))
+}
+
+/// Directories of layers seen merged: what a build shows of another stage.
+fn layers(mount: &Mount, options: &Options) -> Result<Prepared, StartError> {
+    let context = || format!("mount layers on {}", mount.destination.display());
+    let tree = match (mount.lower.as_slice(), &mount.upper) {
+        // Overlay wants two layers, or one and a place for changes.
+        ([only], None) => clone_tree(only, false),
+        (lower, upper) => overlay::mount(lower, upper.as_deref(), mount.work.as_deref(), false),
+    };
+    let tree = tree.doing(Code::Mount, context)?;
+    change(tree.as_fd(), options).doing(Code::Mount, context)?;
+    Ok(Prepared::Tree(tree, Kind::Dir))
 }
 
 /// The host's mounts at `path`. A part of a tree with locked mounts below can only be
@@ -177,7 +192,16 @@ fn place_text(mount: &Mount, options: &Options, root: BorrowedFd<'_>) -> Result<
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let file =
         rustix::fs::openat(&dev, NAME, flags, Mode::from_raw_mode(0o644)).doing(Code::Mount, context)?;
-    File::from(file).write_all(mount.text.as_bytes()).doing(Code::Mount, context)?;
+    let mut file = File::from(file);
+    file.write_all(&contents(mount, options).doing(Code::Mount, context)?).doing(Code::Mount, context)?;
+    let number = |key, base| options.value(key).and_then(|text| u32::from_str_radix(text, base).ok());
+    if let (Some(uid), Some(gid)) = (number("uid", 10), number("gid", 10)) {
+        rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+            .doing(Code::Mount, || format!("give {} to {uid}:{gid}", mount.destination.display()))?;
+    }
+    if let Some(mode) = number("mode", 8) {
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o7777)).doing(Code::Mount, context)?;
+    }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = open_tree(&dev, NAME, flags).doing(Code::Mount, context)?;
     change(tree.as_fd(), options).doing(Code::Mount, context)?;
@@ -186,6 +210,17 @@ fn place_text(mount: &Mount, options: &Options, root: BorrowedFd<'_>) -> Result<
     attach(tree.as_fd(), point.as_fd(), Path::new("")).doing(Code::Mount, context)?;
     // Only now: what has no name any more cannot be mounted (ENOENT).
     rustix::fs::unlinkat(&dev, NAME, AtFlags::empty()).doing(Code::Mount, context)
+}
+
+/// The text's bytes; with the option `hex` it is in hexadecimal digits, for what is no text.
+fn contents(mount: &Mount, options: &Options) -> Result<Vec<u8>, Errno> {
+    if !options.has("hex") {
+        return Ok(mount.text.as_bytes().to_vec());
+    }
+    let digits: Option<Vec<u8>> =
+        mount.text.chars().map(|digit| digit.to_digit(16).map(|value| value as u8)).collect();
+    let digits = digits.filter(|digits| digits.len() % 2 == 0).ok_or(Errno::INVAL)?;
+    Ok(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
 
 /// Hides `linux.maskedPaths`: an empty read-only directory, or /dev/null, over each.

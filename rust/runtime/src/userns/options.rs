@@ -25,6 +25,16 @@ impl Options {
         options
     }
 
+    /// The value of a parameter.
+    pub fn value(&self, key: &str) -> Option<&str> {
+        self.parameters.iter().find(|(name, _)| name == key).and_then(|(_, value)| value.as_deref())
+    }
+
+    /// Whether a parameter is there, with a value or without.
+    pub fn has(&self, key: &str) -> bool {
+        self.parameters.iter().any(|(name, _)| name == key)
+    }
+
     fn take(&mut self, word: &str) {
         match word.strip_prefix('r').filter(|rest| *rest != "o" && *rest != "w").unwrap_or(word) {
             "ro" => self.on(RDONLY),
