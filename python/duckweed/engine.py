@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from duckweed.containers.place import Place
     from duckweed.containers.run_image import RunImage
     from duckweed.containers.shared_namespace import SharedNamespace
+    from duckweed.store.image import Image
     from duckweed.store.images import ImageStore
     from duckweed.store.layers import Flavour
     from duckweed.store.volumes import VolumeStore
@@ -135,6 +136,29 @@ class Engine:
         return ephemeral.run(
             self, image, command, input=input, timeout=timeout, check=check, capture=capture, options=options
         )
+
+    def build(self, context: str | os.PathLike[str] = ".", **options: Any) -> Image | None:
+        """Builds the Dockerfile of `context` (a directory, a git URL); the image, or None when the outputs
+        are files alone.
+
+        `options` are the long flags of `duckweed build` with `_` for `-`: `tag`, `file`, `build_arg`,
+        `target`, `output` ...; `dockerfile` is the text of one; `progress` a callable that is given what
+        happens, as `build.progress.Progress` says. Raises BuildError, DockerfileError, UsageError,
+        NoSuchImage.
+        """
+        from duckweed.build.building import build_image
+
+        return build_image(self, os.fspath(context), options)
+
+    def prune_builds(
+        self, *, all: bool = False, filters: Mapping[str, Any] | None = None, keep_bytes: int = 0
+    ) -> dict[str, Any]:
+        """Empties the build cache: docker's `{"CachesDeleted", "SpaceReclaimed"}`. Without `all` the layers
+        of images stay in it; `keep_bytes` of what was used last stay too. Raises UsageError.
+        """
+        from duckweed.build.pruning import prune
+
+        return prune(self, all=all, filters=filters or {}, keep_bytes=keep_bytes)
 
     async def run_async(
         self,

@@ -40,7 +40,7 @@ _IMAGE_COLUMNS = (
 )
 _CONTAINER_COLUMNS = ("ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names")
 _VOLUME_COLUMNS = ("Name", "Links", "Size")
-_BUILD_CACHE_HEADERS = ("CACHE ID", "CACHE TYPE", "SIZE", "CREATED", "LAST USED", "USAGE", "SHARED")
+BUILD_CACHE_HEADERS = ("CACHE ID", "CACHE TYPE", "SIZE", "CREATED", "LAST USED", "USAGE", "SHARED")
 _ALIVE = ("running", "paused", "restarting")
 
 
@@ -100,7 +100,13 @@ def summary_rows(report: Mapping[str, Any]) -> list[dict[str, str]]:
             sum(row["UsageData"]["Size"] for row in volumes),
             sum(row["UsageData"]["Size"] for row in unused),
         ),
-        _line("Build Cache", len(report["BuildCache"]), 0, report["BuilderSize"], report["BuilderSize"]),
+        _line(
+            "Build Cache",
+            len(report["BuildCache"]),
+            sum(row["Shared"] for row in report["BuildCache"]),
+            report["BuilderSize"],
+            report["BuilderSize"],
+        ),
     ]
 
 
@@ -140,7 +146,20 @@ def _show_all(report: Mapping[str, Any], template: str) -> None:
         table = _table([headers[name] for name in columns], columns, lines)
         sys.stdout.write(f"{title} space usage:\n\n{table}\n")
     sys.stdout.write(f"Build cache usage: {human_size(report['BuilderSize'])}\n\n")
-    sys.stdout.write(render.table(_BUILD_CACHE_HEADERS, []))
+    sys.stdout.write(render.table(BUILD_CACHE_HEADERS, [cache_cells(row) for row in report["BuildCache"]]))
+
+
+def cache_cells(row: Mapping[str, Any]) -> list[str]:
+    """One line about an entry of the build cache."""
+    return [
+        row["ID"][:12],
+        row["Type"],
+        human_size(row["Size"]),
+        render.ago(row["CreatedAt"]),
+        render.ago(row["LastUsedAt"]),
+        str(row["UsageCount"]),
+        str(row["Shared"]).lower(),
+    ]
 
 
 def _table(headers: Sequence[str], columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:

@@ -35,7 +35,7 @@ def system_prune(call: Call) -> int:
     images = (
         "all images without at least one container associated to them" if every else "all dangling images"
     )
-    going = ["all stopped containers", images]
+    going = ["all stopped containers", images, "unused build cache"]
     if volumes:
         going.append("all anonymous volumes not used by at least one container")
     warning = "This will remove:\n" + "".join(f"  - {what}\n" for what in going)
@@ -55,8 +55,18 @@ def system_prune(call: Call) -> int:
     report = call.engine.images.prune(all=every, filters=filters)
     freed += report["SpaceReclaimed"]
     _tell("Deleted Images", deleted_images(report))
+    if "label" not in (filters or {}) and "label!" not in (filters or {}):
+        report = call.engine.prune_builds(all=every, filters=_of_builds(filters))
+        freed += report["SpaceReclaimed"]
+        _tell("Deleted build cache objects", report["CachesDeleted"])
     sys.stdout.write(f"Total reclaimed space: {human_size(freed)}\n")
     return 0
+
+
+def _of_builds(filters: dict[str, list[str]] | None) -> dict[str, list[str]]:
+    """`until` of a duration says the same of the build cache; a date says nothing of it."""
+    texts = [text for text in (filters or {}).get("until", ()) if text[-1:] in "smh"]
+    return {"until": texts} if texts else {}
 
 
 def _tell(title: str, names: Iterable[str]) -> None:

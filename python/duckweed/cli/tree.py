@@ -16,11 +16,13 @@ GROUPS = {
     "manifest": "Look at image manifests and manifest lists",
     "network": "Manage networks",
     "volume": "Manage volumes",
+    "builder": "Build images, and look after the build cache",
+    "buildx": "Build images, by the words of docker buildx",
     "system": "Look after the engine, and the place it runs in",
 }
 
 # The first block of `duckweed --help`; the other words without a group follow it.
-COMMON = ("run", "exec", "ps", "images", "pull", "load", "doctor", "version", "info")
+COMMON = ("run", "exec", "ps", "build", "images", "pull", "load", "doctor", "version", "info")
 
 _CONTAINER = {
     "attach": "container_run:attach",
@@ -46,7 +48,10 @@ _CONTAINER = {
     "wait": "container_life:wait",
 }
 
+_BUILDER = {"build": "build:build", "du": "builder:du", "prune": "builder:prune"}
+
 _IMAGE = {
+    "build": "build:build",
     "history": "image_show:history",
     "import": "image:import_",
     "inspect": "inspect:image_inspect",
@@ -90,6 +95,7 @@ _SYSTEM = {
 COMMANDS: dict[str, str] = {
     **{name: place for name, place in _CONTAINER.items() if name not in ("inspect", "ls", "prune")},
     **{name: _IMAGE[name] for name in ("history", "import", "load", "pull", "push", "save", "tag")},
+    "build": "build:build",
     "completion": "completion:completion",
     "doctor": "system:doctor",
     "images": "image_show:images",
@@ -102,6 +108,8 @@ COMMANDS: dict[str, str] = {
     "manifest inspect": "registry_look:manifest_inspect",
     "search": "registry_look:search",
     "version": "system:version",
+    **{f"builder {name}": place for name, place in _BUILDER.items()},
+    **{f"buildx {name}": place for name, place in _BUILDER.items()},
     **{f"container {name}": place for name, place in _CONTAINER.items()},
     **{f"image {name}": place for name, place in _IMAGE.items()},
     **{f"network {name}": place for name, place in _NETWORK.items()},

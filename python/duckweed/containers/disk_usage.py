@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from duckweed.errors import DuckweedError
 from duckweed.store.usage import ImagesUsage
 
@@ -21,9 +23,16 @@ def disk_usage(engine: Engine) -> dict[str, Any]:
         "Images": sorted(images.rows, key=lambda row: row["Created"], reverse=True),
         "Containers": _containers(engine),
         "Volumes": _volumes(engine),
-        "BuildCache": [],
-        "BuilderSize": 0,
+        **_builds(engine),
     }
+
+
+def _builds(engine: Engine) -> dict[str, Any]:
+    if not os.path.isdir(engine.layout.build):
+        return {"BuildCache": [], "BuilderSize": 0}
+    from duckweed.build.pruning import usage
+
+    return usage(engine)
 
 
 def _containers(engine: Engine) -> list[dict[str, Any]]:

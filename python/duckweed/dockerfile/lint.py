@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from duckweed.dockerfile.ignore import Matcher
     from duckweed.dockerfile.instruction import Instruction
+    from duckweed.dockerfile.lines import Source
     from duckweed.dockerfile.stages import Dockerfile
 
 _PAGE = "https://docs.docker.com/go/dockerfile/rule/"
@@ -89,10 +90,11 @@ class Choice:
 class Report:
     """Collects the findings of one file."""
 
-    __slots__ = ("choice", "findings")
+    __slots__ = ("choice", "findings", "source")
 
-    def __init__(self, choice: Choice) -> None:
+    def __init__(self, choice: Choice, source: Source) -> None:
         self.choice = choice
+        self.source = source
         self.findings: list[Finding] = []
 
     def add(self, rule: str, message: str, at: Instruction) -> None:
@@ -143,7 +145,7 @@ def choice_of(dockerfile: Dockerfile, given: Mapping[str, str]) -> Choice:
 
 def check(dockerfile: Dockerfile, surroundings: Surroundings) -> Report:
     """All findings, in the order of the lines. Raises UsageError for a bad `check` directive."""
-    report = Report(choice_of(dockerfile, surroundings.given))
+    report = Report(choice_of(dockerfile, surroundings.given), dockerfile.source)
     for rule in lint_rules.WHOLE_FILE:
         rule(dockerfile, report)
     lint_rules.check_stages(dockerfile, surroundings, report)

@@ -63,6 +63,7 @@ class Layout:
 
     __slots__ = (
         "blobs",
+        "build",
         "cache",
         "containers",
         "images",
@@ -91,6 +92,8 @@ class Layout:
         self.tmp = self.root + "/tmp"
         self.partial = self.root + "/partial"
         self.cache = self.root + "/cache"
+        # Made by the first build: stores of before have none.
+        self.build = self.root + "/build"
         # Says where this machine keeps layers, when not here; another machine may share the store.
         self.link = f"{self.cache}/trees.{os.uname().nodename}"
         try:

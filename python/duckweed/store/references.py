@@ -1,9 +1,9 @@
 """Who refers to what, and the removal of what nobody refers to.
 
-Images refer to blobs and layers, containers to layers. No count is kept: it is found by walking, and always
-twice. First what seems unused is taken away by rename; then everybody is asked again; then it is deleted,
-or put back. Whoever makes a reference does the opposite, writing it first and looking for its object after,
-so one of the two always sees the other.
+Images refer to blobs and layers, containers and the build cache to layers. No count is kept: it is found by
+walking, and always twice. First what seems unused is taken away by rename; then everybody is asked again;
+then it is deleted, or put back. Whoever makes a reference does the opposite, writing it first and looking for
+its object after, so one of the two always sees the other.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 
 from duckweed.oci.config import diff_ids
 from duckweed.oci.digest import chain_ids, is_digest
-from duckweed.store import scratch
+from duckweed.store import build_records, scratch
 from duckweed.store.layers import flavour_on_disk
 from duckweed.store.tree import remove_tree
 
@@ -46,8 +46,10 @@ class Live:
         return chain in self.chains or name in self.layers
 
 
-def walk(layout: Layout, is_counted: Callable[[str], bool] = lambda config: True) -> Live:
-    """Everything that containers, and those images whose config `is_counted`, refer to now."""
+def walk(
+    layout: Layout, is_counted: Callable[[str], bool] = lambda config: True, *, with_builds: bool = True
+) -> Live:
+    """Everything that containers, builds, and those images whose config `is_counted`, refer to now."""
     live = Live()
     seen: set[tuple[str, str]] = set()
     for entry in scratch.list_directory(layout.images):
@@ -61,6 +63,10 @@ def walk(layout: Layout, is_counted: Callable[[str], bool] = lambda config: True
     for container_id in scratch.list_directory(layout.containers):
         record = scratch.read_json(f"{layout.containers}/{container_id}/container.json")
         live.layers.update(name for name in (record or {}).get("layers") or () if isinstance(name, str))
+    if with_builds:
+        chains, blobs = build_records.live_layers(layout)
+        live.chains |= chains
+        live.blobs |= blobs
     return live
 
 

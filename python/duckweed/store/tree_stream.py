@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _F_SETPIPE_SZ = 1031  # <linux/fcntl.h>; fcntl has it since Python 3.10
 _PIPE_BYTES = 1 << 20
 _ERROR_LIMIT = 4096
+_ARGUMENT_LIMIT = 100_000
 
 
 class TreeStream(LayerBytes):
@@ -41,7 +42,7 @@ class TreeStream(LayerBytes):
             write_end = os.dup(out_fd)
         self._err, err_write = os.pipe()
         try:
-            self._pid = within.spawn(*maps, "archive", json.dumps(request), out=write_end, err=err_write)
+            self._pid = _spawn(request, maps, write_end, err_write)
         except BaseException:
             os.close(self._err)
             if read_end >= 0:
@@ -92,6 +93,21 @@ class TreeStream(LayerBytes):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _spawn(request: dict[str, Any], maps: tuple[str, str], out: int, err: int) -> int:
+    """Starts the maker. A long request comes on its stdin: execve(2) takes no argument over 128 KiB."""
+    text = json.dumps(request)
+    if len(text) < _ARGUMENT_LIMIT:
+        return within.spawn(*maps, "archive", text, out=out, err=err)
+    memory = os.memfd_create("request", os.MFD_CLOEXEC)
+    try:
+        with open(memory, "wb", closefd=False) as file:
+            file.write(text.encode())
+        os.lseek(memory, 0, os.SEEK_SET)
+        return within.spawn(*maps, "archive", "-", out=out, err=err, input=memory)
+    finally:
+        os.close(memory)
 
 
 def _widen(fd: int) -> None:

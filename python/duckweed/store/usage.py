@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from duckweed.errors import DuckweedError
-from duckweed.store import references, scratch, within
+from duckweed.store import build_records, references, scratch, within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,7 +95,15 @@ class ImagesUsage:
             used_by[str(record.get("ImageID"))] = used_by.get(str(record.get("ImageID")), 0) + 1
         kept = references.walk(store.layout, lambda config: config in used_by)
         self.rows = [_row(store, image, mine, sizes, users, used_by) for image, mine in parts]
-        self.total = sum(sizes.values())
+        chains, blobs = build_records.live_layers(store.layout)
+        of_images = references.walk(store.layout, with_builds=False)
+        # What only the build cache has is counted there.
+        self.total = sum(
+            size
+            for name, size in sizes.items()
+            if of_images.needs(name)
+            or not (name.partition(".")[0] in chains if "." in name else f"sha256:{name}" in blobs)
+        )
         self.reclaimable = sum(size for name, size in sizes.items() if not kept.needs(name))
 
 

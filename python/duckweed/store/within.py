@@ -38,15 +38,19 @@ def run(uid_map: str, gid_map: str, verb: str, *arguments: str) -> bytes:
     return out
 
 
-def spawn(uid_map: str, gid_map: str, verb: str, *arguments: str, out: int, err: int) -> int:
-    """Starts one verb with these descriptors as stdout and stderr; returns the pid, which the caller waits
-    for.
+def spawn(
+    uid_map: str, gid_map: str, verb: str, *arguments: str, out: int, err: int, input: int | None = None
+) -> int:
+    """Starts one verb with these descriptors as stdout and stderr (and stdin, else /dev/null); returns the
+    pid, which the caller waits for.
 
     Raises StoreError.
     """
     argv = [RUNTIME, "within", "--uid-map", uid_map, "--gid-map", gid_map, verb, *arguments]
     actions = [
-        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)
+        if input is None
+        else (os.POSIX_SPAWN_DUP2, input, 0),
         (os.POSIX_SPAWN_DUP2, out, 1),
         (os.POSIX_SPAWN_DUP2, err, 2),
     ]

@@ -1,0 +1,200 @@
+"""A build from beginning to end: `engine.build` and `duckweed build` both come here."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from duckweed.build.contexts import find_dockerfile, open_context
+from duckweed.build.export import Output, export, keep_image, write_results
+from duckweed.build.progress import Progress
+from duckweed.build.request import BuildRequest
+from duckweed.build.solver import Build
+from duckweed.dockerfile.stages import parse
+from duckweed.errors import BuildError, DuckweedError, Unsupported
+from duckweed.oci.platform import Platform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, BinaryIO
+
+    from duckweed.build.contexts import Context
+    from duckweed.build.progress import Vertex
+    from duckweed.build.state import StageState
+    from duckweed.dockerfile.instruction import Instruction
+    from duckweed.dockerfile.lint import Report
+    from duckweed.dockerfile.stages import Dockerfile
+    from duckweed.engine import Engine
+    from duckweed.store.image import Image
+
+
+class Building:
+    """One call of build: reads what there is to read, solves, exports. `report` are the checks' findings."""
+
+    def __init__(self, engine: Engine, request: BuildRequest, progress: Progress, stdin: BinaryIO) -> None:
+        self._engine = engine
+        self._request = request
+        self._progress = progress
+        self._stdin = stdin
+        self.report: Report | None = None
+        self.failed: tuple[Vertex, Instruction] | None = None
+        self.outputs = [Output.parse(text) for text in request.output]
+        if request.push:
+            self.outputs.append(Output("registry", "", {}))
+        if len(request.platforms) > 1:
+            raise Unsupported(
+                "building for several platforms at once is not in this release",
+                "build for one after the other with `--platform`",
+            )
+
+    def run(self, debugger: Callable[..., None] | None = None) -> Image | None:
+        """Builds; the image when one is kept in the store. Raises BuildError and what steps raise."""
+        self._engine.layout.ensure()
+        self._engine.repair()
+        context, dockerfile = self._read()
+        try:
+            return self._build(context, dockerfile, debugger)
+        finally:
+            context.close()
+
+    def check(self) -> Report:
+        """The findings of `--check`, without building."""
+        context, dockerfile = self._read()
+        try:
+            return self._lint(context, dockerfile)
+        finally:
+            context.close()
+
+    def _read(self) -> tuple[Context, Dockerfile]:
+        """The context and the Dockerfile, wherever each comes from."""
+        request = self._request
+        content = request.dockerfile
+        if content is None and request.file == "-":
+            content = self._stdin.read()
+        context, came = open_context(self._engine.layout, request.context, self._stdin)
+        try:
+            path: str | None = None
+            name = "Dockerfile"
+            if content is None:
+                content = came
+            vertex = self._progress.begin("[internal] load build definition from Dockerfile", internal=True)
+            if content is None:
+                path, name = find_dockerfile(context, request.file, os.getcwd())
+                content = _read_file(path)
+            vertex.name = f"[internal] load build definition from {name}"
+            vertex.status(f"transferring dockerfile: {len(content)}B done")
+            vertex.done()
+            vertex = self._progress.begin("[internal] load .dockerignore", internal=True)
+            context.read_ignore(path)
+            vertex.done()
+            return context, parse(content, name)
+        except BaseException:
+            context.close()
+            raise
+
+    def _platform(self) -> Platform:
+        return self._request.platforms[0] if self._request.platforms else Platform.host()
+
+    def _lint(self, context: Context, dockerfile: Dockerfile) -> Report:
+        from duckweed.dockerfile.lint import Surroundings, check
+        from duckweed.dockerfile.scope import platform_args
+
+        request = self._request
+        predefined = platform_args(Platform.host(), self._platform(), request.target, request.build_args)
+        surroundings = Surroundings(predefined, request.build_args, self._base_environment, context.matcher)
+        return check(dockerfile, surroundings)
+
+    def _base_environment(self, name: str) -> dict[str, str] | None:
+        try:
+            image = self._engine.images.get(name)
+        except DuckweedError:
+            return None
+        pairs = (entry.partition("=") for entry in image.run_config.get("Env") or ())
+        return {"PATH": "", **{key: value for key, _, value in pairs}}
+
+    def _build(
+        self, context: Context, dockerfile: Dockerfile, debugger: Callable[..., None] | None
+    ) -> Image | None:
+        self.report = self._lint(context, dockerfile)
+        build = Build(self._engine, self._request, dockerfile, context, self._progress, self._platform())
+        build.debugger = debugger
+        try:
+            state = build.solve()
+            self._refuse_findings()
+            return self._export(build, state)
+        finally:
+            self.failed = build.failed
+            build.close()
+
+    def _refuse_findings(self) -> None:
+        report = self.report
+        if report is not None and report.choice.is_error and report.findings:
+            names = ", ".join(sorted({finding.rule for finding in report.findings}))
+            raise BuildError(f"lint violation found for rules: {names}")
+
+    def _export(self, build: Build, state: StageState) -> Image | None:
+        files = [output for output in self.outputs if output.kind in ("local", "tar", "cacheonly")]
+        if self.outputs and len(files) == len(self.outputs):
+            for output in files:
+                vertex = self._progress.begin("exporting to client" if output.kind != "cacheonly" else "done")
+                export(build, state, output, None, vertex)
+                vertex.done()
+            write_results(build, None)
+            return None
+        vertex = self._progress.begin("exporting to image")
+        try:
+            image = self._keep(build, state, vertex)
+            for output in self.outputs:
+                export(build, state, output, image, vertex)
+        except DuckweedError as error:
+            vertex.fail(error.message)
+            raise
+        vertex.done()
+        write_results(build, image)
+        return image
+
+    def _keep(self, build: Build, state: StageState, vertex: Vertex) -> Image:
+        names = list(self._request.tags)
+        for output in self.outputs:
+            if output.kind in ("image", "registry") and output.options.get("name"):
+                from duckweed.oci.reference import Reference
+
+                names += [Reference.parse(text) for text in output.options["name"].split(",")]
+        vertex.status("exporting layers done")
+        image = keep_image(build, state, names)
+        vertex.status(f"writing image {image.id} done")
+        for name in names:
+            vertex.status(f"naming to {name} done")
+        wants_push = any(
+            output.kind == "registry" or output.options.get("push", "").lower() in ("true", "1")
+            for output in self.outputs
+        )
+        if wants_push:
+            self._push(names, vertex)
+        return image
+
+    def _push(self, names: list[Any], vertex: Vertex) -> None:
+        push = getattr(self._engine.images, "push", None)
+        if push is None:
+            raise Unsupported("pushing is not in this release", "keep the image in the store")
+        if not names:
+            raise BuildError("tag is needed when pushing to registry", "name the image with `-t`")
+        for name in names:
+            push(name.familiar)
+            vertex.status(f"pushing {name} done")
+
+
+def _read_file(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise BuildError(f"cannot read `{path}`: {(error.strerror or '').lower()}") from None
+
+
+def build_image(engine: Engine, context: str, options: dict[str, Any]) -> Image | None:
+    """See `Engine.build`."""
+    show = options.pop("progress", None)
+    progress = Progress(show) if show is not None else Progress()
+    return Building(engine, BuildRequest(context, options), progress, sys.stdin.buffer).run()
