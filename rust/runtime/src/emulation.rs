@@ -14,12 +14,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use duckweed_layer::index::{Index, Record as Indexed, Type};
 use duckweed_sys::clone::{self, Fork};
 use duckweed_sys::seccomp::Instruction;
 use duckweed_trap::credentials::Credentials;
 use duckweed_trap::emulator::{serve, world, Answers, Start};
-use duckweed_trap::owners::{Device, Key, Lower, Record};
+use duckweed_trap::remembered::{of_copy, of_layers};
 use duckweed_trap::Mode;
 use rustix::fs::{AtFlags, OFlags, StatxFlags};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
@@ -192,9 +191,10 @@ fn start_of(bundle: &Bundle) -> std::io::Result<Start> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::open(path, flags, rustix::fs::Mode::empty())
     };
-    let (upper, lower) = match bundle.rootfs() {
-        Rootfs::Overlay { lower, upper, .. } => (upper, owners_of_layers(&lower)?),
-        _ => (None, Vec::new()),
+    let (upper, lower, first) = match bundle.rootfs() {
+        Rootfs::Overlay { lower, upper, .. } => (upper, of_layers(&lower)?, Vec::new()),
+        Rootfs::Copy { lower, path } => (None, Vec::new(), of_copy(&lower, &path)?),
+        _ => (None, Vec::new(), Vec::new()),
     };
     let upper = upper.map(|path| open(&path)).transpose()?;
     let is_one_file_system = match &upper {
@@ -210,6 +210,7 @@ fn start_of(bundle: &Bundle) -> std::io::Result<Start> {
         directory: open(bundle.dir())?,
         upper,
         lower: lower.into_iter().map(|(_, file)| file).collect(),
+        first,
         is_one_file_system,
         root: Credentials::new(
             0,
@@ -224,36 +225,6 @@ fn start_of(bundle: &Bundle) -> std::io::Result<Start> {
 fn device_of(file: &OwnedFd) -> Result<(u32, u32), rustix::io::Errno> {
     let stat = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::INO)?;
     Ok((stat.stx_dev_major, stat.stx_dev_minor))
-}
-
-/// What the indexes of the layers say, each file with the device it lies on.
-fn owners_of_layers(lower: &[std::path::PathBuf]) -> std::io::Result<Vec<((u32, u32), Lower)>> {
-    let mut found = Vec::new();
-    for tree in lower {
-        let Some(layer) = tree.parent() else { continue };
-        let index = Index::read(layer)?;
-        let top = rustix::fs::open(tree, OFlags::PATH | OFlags::CLOEXEC, rustix::fs::Mode::empty())?;
-        for (path, record) in index.entries.iter().filter(|(_, record)| record.kind != Type::Whiteout) {
-            let path: &[u8] = if path.is_empty() { b"." } else { path };
-            let wanted = StatxFlags::INO | StatxFlags::BTIME;
-            let Ok(stat) = rustix::fs::statx(&top, path, AtFlags::SYMLINK_NOFOLLOW, wanted) else { continue };
-            let key = Key::of(0, &stat);
-            let file = Lower { inode: key.inode, birth: key.birth, record: remembered(record) };
-            found.push(((stat.stx_dev_major, stat.stx_dev_minor), file));
-        }
-    }
-    Ok(found)
-}
-
-/// A layer's record as the emulation keeps it.
-pub(crate) fn remembered(record: &Indexed) -> Record {
-    let device = record.dev.filter(|_| matches!(record.kind, Type::Char | Type::Block));
-    Record {
-        uid: record.uid,
-        gid: record.gid,
-        device: device.map(|(major, minor)| Device { is_block: record.kind == Type::Block, major, minor }),
-        xattrs: record.xattrs.clone(),
-    }
 }
 
 /// The emulator's life.

@@ -26,7 +26,7 @@ use rustix::io::Errno;
 use crate::call::{Call, Outcome, Verdict, UNREADABLE};
 use crate::credentials::{Credentials, Known};
 use crate::handlers;
-use crate::owners::{Lower, Owners};
+use crate::owners::{Key, Lower, Owners, Record};
 use crate::view::View;
 use crate::world::World;
 use crate::Mode;
@@ -87,6 +87,8 @@ pub struct Start {
     pub upper: Option<OwnedFd>,
     /// What the layers say.
     pub lower: Vec<Lower>,
+    /// What a new container's log begins with: a whole copy's owners.
+    pub first: Vec<(Key, Record)>,
     /// Whether layers and changes lie on one file system.
     pub is_one_file_system: bool,
     /// The container's root.
@@ -99,6 +101,9 @@ pub struct Start {
 /// The log of owners cannot be read.
 pub fn world(start: Start) -> io::Result<World> {
     let mut owners = Owners::open(start.directory)?;
+    if owners.is_empty() {
+        start.first.into_iter().try_for_each(|(key, record)| owners.set(key, key.inode, record))?;
+    }
     owners.learn_lower(start.lower, start.is_one_file_system);
     let view = View::new(start.proc, start.upper)?;
     Ok(World { view, owners, known: Known::new(start.root) })

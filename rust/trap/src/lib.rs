@@ -41,6 +41,7 @@ pub mod emulator;
 pub mod handlers;
 pub mod owners;
 pub mod permission;
+pub mod remembered;
 pub mod view;
 pub mod world;
 
