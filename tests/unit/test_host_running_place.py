@@ -25,6 +25,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Fact
         return (directory + "/x", places[directory]) if directory in places else None
 
     monkeypatch.setattr(running_place, "_try", attempt)
+    monkeypatch.setattr(running_place, "_is_kept", lambda directory: directory in places)
     return places
 
 
@@ -83,6 +84,19 @@ def test_what_was_asked_for_is_used_or_refused(elsewhere: dict[str, Facts]) -> N
     for directory in ("/noexec", "/missing"):
         with pytest.raises(Unsupported, match=f"cannot use the scratch directory `{directory}`"):
             running_place.find("/store", good_place(), directory, environ={})
+
+
+def test_a_directory_where_others_could_move_ours_away_is_passed_over(tmp_path: Path) -> None:
+    open_to_all, sticky = tmp_path / "open", tmp_path / "sticky"
+    for path, mode in ((open_to_all, 0o777), (sticky, 0o1777)):
+        path.mkdir()
+        path.chmod(mode)
+    assert [running_place._is_kept(str(path)) for path in (open_to_all, sticky, tmp_path)] == [
+        False,
+        True,
+        True,
+    ]
+    assert not running_place._is_kept(str(tmp_path / "missing"))
 
 
 def test_the_doctor_says_where_copies_run() -> None:

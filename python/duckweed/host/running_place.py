@@ -93,7 +93,7 @@ def find(
         return None
     second = None
     for directory in _candidates(environ):
-        found = _try(root, directory, environ)
+        found = _try(root, directory, environ) if _is_kept(directory) else None
         if found is None or rank(found[1]) <= rank(facts):
             continue
         place = RunningPlace(found[0], found[1], why, True)
@@ -108,6 +108,15 @@ def _candidates(environ: Mapping[str, str]) -> Iterator[str]:
     if own.startswith("/"):
         yield own
     yield from (directory for directory in _USUAL if directory != own)
+
+
+def _is_kept(directory: str) -> bool:
+    """Whether what is ours in it stays ours: without the sticky bit, others who may write there may move it."""
+    try:
+        mode = os.stat(directory).st_mode
+    except OSError:
+        return False
+    return not mode & 0o022 or bool(mode & stat.S_ISVTX)
 
 
 def _try(root: str, directory: str, environ: Mapping[str, str]) -> tuple[str, Facts] | None:
