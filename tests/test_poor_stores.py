@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,6 +83,16 @@ def test_what_a_container_wrote_stays_with_it_and_goes_with_it(noexec: Run) -> N
     noexec("rm", "box", check=True)
     noexec("run", "--rm", "busybox", "sh", "-c", "echo > /file", check=True)
     assert list(written.parent.iterdir()) == []
+
+
+def test_what_was_written_is_found_by_diff_export_and_commit(noexec: Run, tmp_path: Path) -> None:
+    noexec("run", "--name", "box", "busybox", "sh", "-c", "echo kept > /file", check=True)
+    assert noexec("diff", "box", check=True).stdout == "A /file\n"
+    noexec("export", "-o", str(tmp_path / "box.tar"), "box", check=True)
+    with tarfile.open(tmp_path / "box.tar") as tar:
+        assert {"file", "bin/busybox"} <= {name.lstrip("./") for name in tar.getnames()}
+    noexec("commit", "box", "changed:1", check=True)
+    assert noexec("run", "--rm", "changed:1", "cat", "/file", check=True).stdout == "kept\n"
 
 
 def test_layers_that_were_cleaned_away_are_made_again(noexec: Run) -> None:

@@ -7,6 +7,7 @@ have no such ids, so that the owner is nobody to its containers.
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,6 +77,24 @@ def test_a_copy_of_ones_own_has_no_such_limit(reader: Run, archives: Path) -> No
     (image,) = json.loads(reader("image", "inspect", "busybox").stdout)
     assert image["Duckweed"]["ReadOnly"] is False
     assert sh(reader, "touch /bin/busybox; echo $?") == "0\n"
+
+
+def test_what_was_changed_over_a_foreign_image_is_committed_and_runs(reader: Run, tmp_path: Path) -> None:
+    script = "echo new > /usr/bin/new; rm /home/owned; echo more >> /etc/passwd"
+    reader("run", "--name", "box", "busybox", "sh", "-c", script, check=True)
+    changes = reader("diff", "box", check=True).stdout.splitlines()
+    assert {"A /usr/bin/new", "D /home/owned", "C /etc/passwd"} <= set(changes)
+    assert not [line for line in changes if line.startswith("C /bin/")]
+    reader("commit", "box", "mine:1", check=True)
+    look = "tail -n 1 /etc/passwd; cat /usr/bin/new; ls /home"
+    assert sh(reader, look) != "more\nnew\n"
+    assert reader("run", "--rm", "mine:1", "sh", "-c", look, check=True).stdout == "more\nnew\n"
+    reader("export", "-o", str(tmp_path / "box.tar"), "box", check=True)
+    with tarfile.open(tmp_path / "box.tar") as tar:
+        facts = {member.name.lstrip("./").rstrip("/"): member for member in tar}
+    assert (facts["tmp"].mode, facts["bin/busybox"].uid, facts["etc/group"].uid) == (0o1777, 0, 0)
+    reader("rm", "box", check=True)
+    reader("rmi", "mine:1", check=True)
 
 
 def test_the_foreign_store_is_named(reader: Run, foreign: Path) -> None:

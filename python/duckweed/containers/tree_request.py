@@ -23,8 +23,8 @@ def of_changes(container: Container) -> dict[str, Any]:
     """What the container has changed."""
     document = container.document
     if document["rootfs"] == "copy":
-        return {"kind": "copy", "tree": f"{container.directory}/rootfs", **_common(container)}
-    request = {"kind": "upper", "tree": f"{container.directory}/upper", **_common(container)}
+        return {"kind": "copy", "tree": f"{container.written}/rootfs", **_common(container)}
+    request = {"kind": "upper", "tree": f"{container.written}/upper", **_common(container)}
     return {**request, "lower": ["/"]} if document["rootfs"] == "host" else request
 
 
@@ -32,9 +32,9 @@ def of_everything(container: Container) -> dict[str, Any]:
     """All files of the container, its mounts left out."""
     common = _common(container)
     if container.document["rootfs"] == "copy":
-        return {"kind": "whole", "tree": f"{container.directory}/rootfs", **common}
+        return {"kind": "whole", "tree": f"{container.written}/rootfs", **common}
     lower = common.pop("lower")
-    return {"kind": "merged", "trees": [f"{container.directory}/upper", *lower], **common}
+    return {"kind": "merged", "trees": [f"{container.written}/upper", *lower], **common}
 
 
 def _common(container: Container) -> dict[str, Any]:
@@ -72,4 +72,4 @@ def _is_emulated(spec: dict[str, Any]) -> bool:
 
 def is_filled(container: Container) -> bool:
     """Whether there are files yet: a whole copy is made at the first start."""
-    return container.document["rootfs"] != "copy" or os.path.exists(f"{container.directory}/rootfs.ready")
+    return container.document["rootfs"] != "copy" or os.path.exists(f"{container.written}/rootfs.ready")

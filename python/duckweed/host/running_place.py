@@ -111,7 +111,7 @@ def _candidates(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _is_kept(directory: str) -> bool:
-    """Whether what is ours in it stays ours: without the sticky bit, others who may write there may move it."""
+    """Whether what is ours there stays ours: without the sticky bit, whoever may write there may move it."""
     try:
         mode = os.stat(directory).st_mode
     except OSError:
