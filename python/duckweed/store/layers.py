@@ -195,19 +195,19 @@ class LayerStore:
                 open_layer(work + "/layer")
             if not source.is_kept:
                 self._blobs.adopt(blob, report.blob_digest)
-            self._await_below(below, flavour, turn)
+            self._await_below(parents, turn)
             return self._publish(work + "/layer", record["chain_id"], flavour, record)
         finally:
             scratch.discard_file(blob)
             remove_tree(work, flavour)
 
-    def _await_below(self, below: list[str], flavour: Flavour, turn: Turn | None) -> None:
+    def _await_below(self, parents: list[str], turn: Turn | None) -> None:
         """Waits until the layers below are there. Raises BadImage, of code `lower-layers` when a remover has
         one of them: what was asked of it during the extraction may then have had no answer.
         """
         if turn and not turn.below.wait(turn.cancel):
             raise BadImage("a layer below it failed", code="cancelled")
-        if not all(self.exists(parent, flavour.name) for parent in below):
+        if not all(map(os.path.isdir, parents)):
             raise BadImage("a layer below it was removed", code="lower-layers")
 
     def _publish(
