@@ -15,7 +15,7 @@ use rustix::fs::{self, FileType, Stat};
 use rustix::io::Errno;
 
 use crate::error::WriteError;
-use crate::facts::{At, Facts, NoFacts};
+use crate::facts::{At, Facts, NoFacts, Owners};
 use crate::index::Record;
 use crate::merged::{Merged, Seen, Stack};
 use crate::{beneath, path, tree};
@@ -57,7 +57,7 @@ pub trait Changes {
 /// # Errors
 /// What the file system or the taker says; an overlay redirect, which these mounts never make.
 pub fn of_upper(upper: &OwnedFd, below: &Stack, changes: &mut dyn Changes) -> Result<(), WriteError> {
-    let walk = Walk { root: upper, below, facts: &NoFacts, pending: Vec::new() };
+    let walk = Walk { root: upper, below, owners: Owners::Disk, facts: &NoFacts, pending: Vec::new() };
     let mut root = below.root();
     if tree::is_opaque(upper) {
         root = Merged::default();
@@ -72,10 +72,11 @@ pub fn of_upper(upper: &OwnedFd, below: &Stack, changes: &mut dyn Changes) -> Re
 pub fn of_copy(
     copy: &OwnedFd,
     below: &Stack,
+    owners: Owners,
     facts: &dyn Facts,
     changes: &mut dyn Changes,
 ) -> Result<(), WriteError> {
-    let mut walk = Walk { root: copy, below, facts, pending: Vec::new() };
+    let mut walk = Walk { root: copy, below, owners, facts, pending: Vec::new() };
     walk.copy(b"", &below.root(), changes)
 }
 
@@ -85,6 +86,7 @@ const REDIRECT_XATTR: &str = "user.overlay.redirect";
 struct Walk<'a> {
     root: &'a OwnedFd,
     below: &'a Stack,
+    owners: Owners,
     facts: &'a dyn Facts,
     /// Directories on the way here that are as below; they are told before the first change in them.
     pending: Vec<(Vec<u8>, Seen)>,
@@ -251,7 +253,9 @@ impl Walk<'_> {
         let directory = beneath::open_directory(self.root, parent)?;
         let Some(now) = tree::stat_at(&directory, name)? else { return Ok(false) };
         let (old, kind) = (&seen.stat, tree::file_type(&now));
-        if now.st_mode != old.st_mode || now.st_uid != old.st_uid || now.st_gid != old.st_gid {
+        // Where one id stands for all, a layer of another user's store is root's as well as ours.
+        let same_owner = self.owners == Owners::Root || (now.st_uid, now.st_gid) == (old.st_uid, old.st_gid);
+        if now.st_mode != old.st_mode || !same_owner {
             return Ok(false);
         }
         if let Some(record) = self.facts.record(&At { directory: &directory, name }, &now) {

@@ -169,7 +169,7 @@ impl Request {
     ) -> Result<(), WriteError> {
         let below = stack(lower)?;
         match self.source {
-            Source::Copy { .. } => changes::of_copy(root, &below, facts, taker),
+            Source::Copy { .. } => changes::of_copy(root, &below, self.owners, facts, taker),
             _ => changes::of_upper(root, &below, taker),
         }
     }
