@@ -83,6 +83,8 @@ fn grow(top: &Path, dice: &mut Dice) {
 fn dress(path: &Path, dice: &mut Dice) {
     if !path.is_symlink() {
         let mode = [0o644, 0o755, 0o4755, 0o2750, 0o1777, 0o600][dice.roll(6) as usize];
+        // An ordinary user reads a directory of its own only with these bits; containers are read with more power.
+        let mode = if path.is_dir() { mode | 0o700 } else { mode };
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         if path.is_file() || path.is_dir() {
             for name in ["user.comment", "user.größe", "user.a=b"].iter().take(dice.roll(4) as usize) {
