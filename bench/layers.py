@@ -196,10 +196,10 @@ def measure_memory(layer: Path, where: str, results: dict) -> None:
     """Peak memory of a process that does nothing but one extraction."""
     place = Place(where)
     code = (
-        "import resource, sys; from duckweed import _core; file = open(sys.argv[1], 'rb'); "
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; "
+        "import sys; from duckweed import _core; file = open(sys.argv[1], 'rb'); "
+        "peak = lambda: int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]); before = peak(); "
         "_core.extract_layer(file.fileno(), sys.argv[2] + '/layer', blob_out=sys.argv[2] + '/blob'); "
-        "print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "print(before, peak())"
     )
     print(f"\n## peak memory, MB (goal <= 150)\n{'':44}{'import':>10}{'extraction':>11}")
     for suffix in ("", ".gz", ".zst"):

@@ -43,6 +43,23 @@ class LayerFailed(Exception):
         self.error = error
 
 
+class _Worker(threading.Thread):
+    """A thread whose end can be waited for. Not by `join`: in CPython 3.11 one that Ctrl-C interrupts takes
+    the thread for ended, so that the next returns at once.
+    """
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        super().__init__(name="layer", daemon=True)
+        self._work = work
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self.ended.set()
+
+
 class Stack(Generic[T]):
     """Takes `count` layers in with `take(index, turn)`, bottom first."""
 
@@ -62,20 +79,19 @@ class Stack(Generic[T]):
         """What `take` returned for each layer. Raises LayerFailed for the lowest that failed. Ctrl-C ends
         all; `give_up` is called then.
         """
-        threads = [
-            threading.Thread(target=self._work, name="layer", daemon=True)
-            for _ in range(min(_AT_ONCE, self._count))
-        ]
-        for thread in threads:
-            thread.start()
+        workers = [_Worker(self._work) for _ in range(min(_AT_ONCE, self._count))]
         try:
-            for thread in threads:
-                thread.join()
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.ended.wait()
         except BaseException:
             self._cancel.cancel()
             self._give_up()
-            for thread in threads:
-                thread.join()
+            for worker in workers:
+                # One that has not begun by now finds the flag raised, and does nothing.
+                if worker.ident is not None:
+                    worker.ended.wait()
             raise
         for index, error in sorted(self._failed.items()):
             if isinstance(error, Exception):
@@ -86,7 +102,7 @@ class Stack(Generic[T]):
     def _work(self) -> None:
         while True:
             with self._lock:
-                if self._failed or self._next == self._count:
+                if self._failed or self._next == self._count or self._cancel.is_cancelled():
                     return
                 index = self._next
                 self._next += 1
