@@ -386,9 +386,11 @@ mod tests {
             }
             std::fs::write(&path, bytes).unwrap();
             let (mut log, entries) = Log::open(directory(place.path())).unwrap();
-            prop_assert_eq!(&entries[..], &written[..kept]);
+            // One more may be whole: garbage can happen to be the very byte that was cut off.
+            prop_assert!(entries.len() >= kept);
+            prop_assert_eq!(&entries[..], &written[..entries.len()]);
             log.append(&written[2]).unwrap();
-            prop_assert_eq!(read(directory(place.path())).unwrap().len(), kept + 1);
+            prop_assert_eq!(read(directory(place.path())).unwrap().len(), entries.len() + 1);
         }
     }
 }
