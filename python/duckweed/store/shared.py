@@ -19,6 +19,7 @@ from duckweed.store import scratch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from duckweed.store.layers import Flavour
@@ -74,7 +75,8 @@ def _is_usable(path: str) -> bool:
         facts = (os.lstat(path), os.lstat(path + "/fs"))
     except OSError:
         return False
-    return all(stat.S_ISDIR(each.st_mode) for each in facts) and os.access(path + "/fs", os.R_OK | os.X_OK)
+    is_open = os.access(path + "/fs", os.R_OK | os.X_OK) and os.access(path + "/index.json", os.R_OK)
+    return is_open and all(stat.S_ISDIR(each.st_mode) for each in facts)
 
 
 def _is_foreign(directory: str) -> bool:
@@ -86,20 +88,26 @@ def _is_foreign(directory: str) -> bool:
 
 
 def directories(layout: Layout, chain: list[str], flavour: Flavour) -> list[str]:
-    """The directories of an image's layers, topmost first, their cover before them where it is needed and
-    there. `chain` is bottom first; a layer that is nowhere has the path that it would have here.
+    """The directories of an image's layers, topmost first, with the cover of those of others where it is
+    needed and there. `chain` is bottom first; a layer that is nowhere has the path that it would have here.
     """
     found = [
         find_layer(layout, chain_id, flavour.name) or layout.layer(chain_id, flavour.name)
         for chain_id in reversed(chain)
     ]
-    if any(_is_foreign(directory) for directory in found):
+    at = _topmost_foreign(found)
+    if at is not None:
         from duckweed.store import cover
 
-        path = f"{layout.layers}/{cover.name_of(chain[-1], flavour.name)}"
+        path = f"{layout.layers}/{cover.name_of(chain[-1 - at], flavour.name)}"
         if os.path.isdir(path):
-            found.insert(0, path)
+            found.insert(at, path)
     return found
+
+
+def _topmost_foreign(found: Sequence[str]) -> int | None:
+    """Where the first layer of somebody else is; layers of our own may lie on it."""
+    return next((at for at, directory in enumerate(found) if _is_foreign(directory)), None)
 
 
 def prepare(layout: Layout, chain: list[str], flavour: Flavour) -> bool:
@@ -110,12 +118,13 @@ def prepare(layout: Layout, chain: list[str], flavour: Flavour) -> bool:
     whole = [directory for directory in found if directory is not None]
     if len(whole) < len(chain):
         return False
-    if any(map(_is_foreign, whole)):
+    at = _topmost_foreign(whole)
+    if at is not None:
         from duckweed.store import cover
 
-        name = cover.name_of(chain[-1], flavour.name)
+        name = cover.name_of(chain[-1 - at], flavour.name)
         if not os.path.isdir(f"{layout.layers}/{name}"):
-            cover.make(layout, name, whole, flavour)
+            cover.make(layout, name, whole[at:], flavour)
     return True
 
 

@@ -253,9 +253,7 @@ impl Walk<'_> {
         let directory = beneath::open_directory(self.root, parent)?;
         let Some(now) = tree::stat_at(&directory, name)? else { return Ok(false) };
         let (old, kind) = (&seen.stat, tree::file_type(&now));
-        // Where one id stands for all, a layer of another user's store is root's as well as ours.
-        let same_owner = self.owners == Owners::Root || (now.st_uid, now.st_gid) == (old.st_uid, old.st_gid);
-        if now.st_mode != old.st_mode || !same_owner {
+        if !self.has_same_facts(path, &now, seen) {
             return Ok(false);
         }
         if let Some(record) = self.facts.record(&At { directory: &directory, name }, &now) {
@@ -273,6 +271,21 @@ impl Walk<'_> {
             }
             _ => same_time,
         })
+    }
+}
+
+impl Walk<'_> {
+    /// Whether mode and owner are as copied: as they were on disk, or as the layer's index says, whose tree may
+    /// belong to somebody else and be opened for all. Where one id stands for all, that is root's as well as ours.
+    fn has_same_facts(&self, path: &[u8], now: &Stat, seen: &Seen) -> bool {
+        let (old, record) = (&seen.stat, self.below.record(seen.tree, path));
+        let kind = tree::file_type(now);
+        let modes = [old.st_mode, record.map_or(old.st_mode, |record| record.mode)].map(|mode| mode & 0o7777);
+        let owner = (now.st_uid, now.st_gid);
+        let stated = record.map_or((0, 0), |record| (record.uid, record.gid));
+        let is_owner = self.owners == Owners::Root || [(old.st_uid, old.st_gid), stated].contains(&owner);
+        let is_mode = kind == FileType::Symlink || modes.contains(&(now.st_mode & 0o7777));
+        kind == tree::file_type(old) && is_owner && is_mode
     }
 }
 

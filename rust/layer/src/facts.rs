@@ -80,8 +80,10 @@ fn on_disk(kind: Type) -> FileType {
     }
 }
 
-/// An entry of a layer's own tree: its record is about exactly this file.
-pub fn of_layer(path: &[u8], stat: &Stat, record: Option<&Record>, owners: Owners) -> Member {
+/// An entry of a layer's own tree: its record is about exactly this file, and what has none is root's. The disk
+/// need not know: the tree may belong to whoever keeps a store that many read.
+pub fn of_layer(path: &[u8], stat: &Stat, record: Option<&Record>) -> Member {
+    let owners = Owners::Root;
     let mut member = of_disk(path, stat, owners);
     if let Some(record) = record.filter(|record| on_disk(record.kind) == tree::file_type(stat)) {
         apply(&mut member, record, owners);

@@ -221,7 +221,7 @@ impl<W: Write> View<'_, W> {
         let place = Place { tree: number, root: stack.tree_root(number), path };
         if stack.is_layer(number) {
             let record = stack.record(number, path);
-            return self.tar.add(&place, |_, stat| facts::of_layer(path, stat, record, owners));
+            return self.tar.add(&place, |_, stat| facts::of_layer(path, stat, record));
         }
         let seen = stack.look_up(&stack.layers_of(below), path).map_err(|errno| WriteError::Entry {
             path: path::display(path),
