@@ -122,7 +122,7 @@ def place(request: pytest.FixtureRequest, root: Path, archives: Path) -> Run:
     """A runner in each place of PLACES, busybox loaded; `place.name` says which."""
     name: str = request.param
     run = runner(root, {"DUCKWEED_PRETEND": PLACES[name]})
-    if name == "full" and '"full"' not in run("info", "--format", "{{json .}}").stdout:
+    if name == "full" and run("info", "--format", "{{.IdMap}}").stdout.strip() != "full":
         pytest.skip("this account has no subordinate ids: the place `full` cannot be made here")
     run("load", "-i", str(archives / "busybox.tar"), check=True)
     run.name = name  # type: ignore[attr-defined]
