@@ -195,11 +195,16 @@ fn place_text(mount: &Mount, options: &Options, root: BorrowedFd<'_>) -> Result<
     let mut file = File::from(file);
     file.write_all(&contents(mount, options).doing(Code::Mount, context)?).doing(Code::Mount, context)?;
     let number = |key, base| options.value(key).and_then(|text| u32::from_str_radix(text, base).ok());
+    let mut mode = number("mode", 8);
     if let (Some(uid), Some(gid)) = (number("uid", 10), number("gid", 10)) {
-        rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-            .doing(Code::Mount, || format!("give {} to {uid}:{gid}", mount.destination.display()))?;
+        match rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))) {
+            // One id stands for all: whoever it is given to reads it as somebody else.
+            Err(Errno::INVAL) => mode = mode.map(|mode| mode | (mode >> 6 & 0o7) * 0o11),
+            result => result
+                .doing(Code::Mount, || format!("give {} to {uid}:{gid}", mount.destination.display()))?,
+        }
     }
-    if let Some(mode) = number("mode", 8) {
+    if let Some(mode) = mode {
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o7777)).doing(Code::Mount, context)?;
     }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
