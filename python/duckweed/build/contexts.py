@@ -34,6 +34,11 @@ def is_git(text: str) -> bool:
     return _GIT.match(text) is not None
 
 
+def is_remote(word: str) -> bool:
+    """Whether a source of ADD is a URL or a repository."""
+    return word.startswith(("http://", "https://")) or (is_git(word) and not os.path.exists(word))
+
+
 class Context:
     """A directory of files with what must not be seen of it. `close` removes what was made for it."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 
+from duckweed.build.contexts import is_remote
 from duckweed.build.copy_plan import CannotCopy, CopyPlan
 from duckweed.build.keys import key_of
 from duckweed.build.modes import Chmod
@@ -76,8 +77,6 @@ class CopyStep:
                     break
             return
         word = self._expand(word)
-        from duckweed.build.remote import is_remote
-
         if is_remote(word):
             if one.keyword == "COPY":
                 raise one.error("source can't be a URL for COPY", "use ADD")

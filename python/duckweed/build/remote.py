@@ -34,11 +34,6 @@ _CHECKSUM = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}\Z")
 
 
-def is_remote(word: str) -> bool:
-    """Whether a source is a URL or a repository."""
-    return word.startswith(("http://", "https://")) or (is_git(word) and not os.path.exists(word))
-
-
 class Fetched:
     """What was fetched: one file at `path`, or a directory `tree`; `identity` goes into the key."""
 

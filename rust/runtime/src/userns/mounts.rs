@@ -199,7 +199,7 @@ fn place_text(mount: &Mount, options: &Options, root: BorrowedFd<'_>) -> Result<
     if let (Some(uid), Some(gid)) = (number("uid", 10), number("gid", 10)) {
         match rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))) {
             // One id stands for all: whoever it is given to reads it as somebody else.
-            Err(Errno::INVAL) => mode = mode.map(|mode| mode | (mode >> 6 & 0o7) * 0o11),
+            Err(Errno::INVAL) => mode = mode.map(|mode| mode | (((mode >> 6) & 0o7) * 0o11)),
             result => result
                 .doing(Code::Mount, || format!("give {} to {uid}:{gid}", mount.destination.display()))?,
         }
