@@ -17,7 +17,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::process::{borrow, SIGNAL_CHECK};
-use crate::transfer::Part;
+use crate::transfer::{os_error, Part};
 
 pyo3::import_exception!(duckweed.errors, BadImage);
 pyo3::import_exception!(duckweed.errors, StoreError);
@@ -235,7 +235,7 @@ pub fn decompress(py: Python<'_>, fd: i32, out_fd: i32) -> PyResult<&'static str
     match py.detach(|| unpack(input, output)) {
         Ok(Compression::None) => Ok("none"),
         Ok(compression) => Ok(compression.name()),
-        Err(DecompressError::Io(error)) if error.raw_os_error().is_some() => Err(error.into()),
+        Err(DecompressError::Io(error)) if error.raw_os_error().is_some() => Err(os_error(&error)),
         Err(error) => Err(BadImage::new_err(error.to_string())),
     }
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use duckweed_transfer as transfer;
 use duckweed_transfer::{Body, Client, Download, Options, Patience, Request, TransferError as Failure};
+use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 
 use crate::process::{borrow, SIGNAL_CHECK};
@@ -240,11 +241,18 @@ fn seconds(number: f64) -> Duration {
     Duration::try_from_secs_f64(number).unwrap_or(Duration::from_secs(120))
 }
 
+/// An OSError with its number, which `From<io::Error>` leaves out.
+pub(crate) fn os_error(cause: &std::io::Error) -> PyErr {
+    let words = cause.to_string();
+    let strerror = words.split(" (os error").next().unwrap_or(&words).to_owned();
+    PyOSError::new_err((cause.raw_os_error().unwrap_or(rustix::io::Errno::IO.raw_os_error()), strerror))
+}
+
 /// The kind is for programs, the words are for people; a disk's refusal is an OSError.
 fn failed(error: Failure) -> PyErr {
     let words = error.to_string();
     let kind = match error {
-        Failure::Disk(cause) => return cause.into(),
+        Failure::Disk(cause) => return os_error(&cause),
         Failure::Status(reply) => {
             return TransferError::new_err((words, "status", reply.status, reply.headers, reply.body))
         }
