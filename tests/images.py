@@ -190,14 +190,12 @@ def debian_archive() -> Path:
 
 def _make_debian(cache: Path, archive: Path) -> None:
     tree = cache / "base.tar"
-    release = next(
-        (
-            line.split("=")[1].strip()
-            for line in open("/etc/os-release")
-            if line.startswith("VERSION_CODENAME=")
-        ),
-        "stable",
-    )
+    named = [
+        line.split("=")[1].strip()
+        for line in Path("/etc/os-release").read_text().splitlines()
+        if line.startswith("VERSION_CODENAME=")
+    ]
+    release = named[0] if named else "stable"
     command = ["mmdebstrap", "--quiet", "--mode=unshare", "--variant=minbase", "--include=python3-minimal"]
     command += ["--dpkgopt=path-exclude=/usr/share/doc/*", "--format=tar", release, str(tree)]
     done = subprocess.run(

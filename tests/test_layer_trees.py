@@ -15,6 +15,7 @@ import shutil
 import stat
 import subprocess
 import tarfile
+from collections import Counter
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
@@ -105,7 +106,10 @@ def apply_index(tree: Facts, layer: Path) -> None:
 
 
 def our_tree(root: Path, image: str, run: Run) -> Facts:
-    """The merged view of an image's layers, bottom first, as overlayfs would show it."""
+    """The merged view of an image's layers, bottom first, as overlayfs would show it; but a link count here is of the
+    names that are left, where overlayfs still counts those that a higher layer hides.
+    """
+    inodes: dict[bytes, tuple[str, int]] = {}
     record = json.loads(next((root / "images").glob(f"*{image}*.json")).read_text())
     tree: Facts = {}
     for chain_id in record["chain"]:
@@ -127,8 +131,13 @@ def our_tree(root: Path, image: str, run: Run) -> Facts:
             if is_opaque or was == "dir" and facts["type"] != "dir":
                 tree = {old: facts for old, facts in tree.items() if not old.startswith(prefix)}
             here[path] = facts
+            inodes[path] = (chain_id, meta.st_ino)
         apply_index(here, layer)
         tree.update(here)
+    names = Counter(inodes[path] for path in tree)
+    for path, facts in tree.items():
+        if "links" in facts:
+            facts["links"] = names[inodes[path]]
     return tree
 
 
