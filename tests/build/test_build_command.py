@@ -323,3 +323,110 @@ def test_an_interrupted_build_leaves_nothing(build: Build, context: Path, root: 
     assert child.wait(30) == 130, rest
     assert [entry for entry in os.listdir(root / "tmp") if f".{child.pid}." in entry] == []
     assert [entry for entry in os.listdir(root / "build" / "leases") if f".{child.pid}." in entry] == []
+
+
+@pytest.mark.parametrize("kind", ["oci", "docker"])
+def test_archives_load_again(kind: str, build: Build, context: Path, duckweed: Run, tmp_path: Path) -> None:
+    (context / "a").write_text(kind)
+    built = build(SIMPLE, "-t", f"{kind}out:1", f"--output=type={kind},dest={tmp_path}/out.tar")
+    duckweed("rmi", f"{kind}out:1", check=True)
+    duckweed("load", "-q", "-i", str(tmp_path / "out.tar"), check=True)
+    assert duckweed("run", "--rm", f"{kind}out:1", "cat", "/a", check=True).stdout == kind
+    assert duckweed("images", "-q", "--no-trunc", f"{kind}out:1").stdout.strip() == built.image
+
+
+def test_an_oci_layout_is_a_directory_and_a_base(build: Build, context: Path, tmp_path: Path) -> None:
+    (context / "a").write_text("1")
+    build(SIMPLE, "-t", "layout:1", f"--output=type=oci,tar=false,dest={tmp_path}/layout")
+    assert (tmp_path / "layout" / "index.json").exists()
+    build("FROM base\nRUN test -e /a\n", f"--build-context=base=oci-layout://{tmp_path}/layout")
+
+
+@pytest.mark.parametrize("flag", ["--cache-to=type=local,dest=/x", "--annotation=a=b"])
+def test_what_is_not_there_yet_is_said(flag: str, build: Build) -> None:
+    failed = build("FROM busybox\n", flag, check=False)
+    assert failed.returncode == 1
+    assert "is not in this release" in failed.stderr
+
+
+class Site:
+    """A small server on the loopback; `asked` are the requests it had."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        import http.server
+        import threading
+
+        asked = self.asked = []  # type: ignore[var-annotated]
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked.append((self.path, self.headers.get("If-None-Match")))
+                body = files.get(self.path)
+                unchanged = self.headers.get("If-None-Match") == '"1"'
+                self.send_response(404 if body is None else 304 if unchanged else 200)
+                self.send_header("ETag", '"1"')
+                self.send_header("Last-Modified", "Tue, 14 Nov 2023 22:13:20 GMT")
+                self.end_headers()
+                if body is not None and not unchanged:
+                    self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+def test_add_of_a_url(build: Build, tmp_path: Path) -> None:
+    import hashlib
+
+    body = os.urandom(16)
+    site = Site({"/d/file.bin": body})
+    try:
+        digest = "sha256:" + hashlib.sha256(body).hexdigest()
+        text = f"FROM scratch\nADD --checksum={digest} {site.url}/d/file.bin /got/\n"
+        build(text, "-o", str(tmp_path / "out"))
+        got = tmp_path / "out" / "got" / "file.bin"
+        assert (got.read_bytes(), got.stat().st_mode & 0o777) == (body, 0o600)
+        assert got.stat().st_mtime == 1700000000
+        assert build(text, "-o", str(tmp_path / "out")).done == []
+        assert len(site.asked) == 1, "with a checksum, what is there is not asked for again"
+        plain = f"FROM scratch\nADD {site.url}/d/file.bin /x\n"
+        build(plain, "-o", str(tmp_path / "two"))
+        assert site.asked[-1][1] == '"1"'
+        wrong = build(text.replace(digest, "sha256:" + "0" * 64), check=False)
+        assert "digest mismatch" in wrong.stderr
+        missing = build(plain.replace("file.bin", "no.bin"), check=False)
+        assert "invalid response status 404" in missing.stderr
+    finally:
+        site.server.shutdown()
+        site.server.server_close()
+
+
+@pytest.mark.parametrize("packing", ["", "gz", "bz2", "xz", "zst"])
+def test_add_unpacks_archives_by_their_contents(
+    packing: str, build: Build, context: Path, duckweed: Run
+) -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode=f"w:{packing if packing != 'zst' else ''}") as tar:
+        for name, kind in (("d", tarfile.DIRTYPE), ("d/f", tarfile.REGTYPE), ("linked/g", tarfile.REGTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.mode, info.uid, info.gid = kind, 0o755, 5, 6
+            info.size = 2 if kind == tarfile.REGTYPE else 0
+            tar.addfile(info, io.BytesIO(b"1\n"))
+    content = out.getvalue()
+    if packing == "zst":
+        try:
+            content = subprocess.run(["zstd", "-c"], input=content, capture_output=True, check=True).stdout
+        except FileNotFoundError:
+            pytest.skip("zstd is not installed")
+    (context / "archive.dat").write_bytes(content)
+    text = (
+        "FROM busybox\nRUN mkdir -p /x /real && ln -s /real /x/linked\nADD archive.dat /x\n"
+        'RUN test "$(stat -c %u:%g:%a /x/d/f)" = 5:6:755 && test -L /x/linked && test -e /real/g\n'
+        "ADD --unpack=false archive.dat /y/\nRUN test -f /y/archive.dat\n"
+        'ADD --chown=7:8 archive.dat /z/\nRUN test "$(stat -c %u:%g /z/d/f)" = 7:8\n'
+        "COPY archive.dat /c/\nRUN test -f /c/archive.dat\n"
+    )
+    build(text)

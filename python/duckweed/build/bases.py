@@ -14,14 +14,11 @@ if TYPE_CHECKING:
 
 def find_base(engine: Engine, name: str, platform: Platform, pull: bool, vertex: Vertex) -> Image:
     """The image that FROM means. Raises NoSuchImage, UsageError."""
-    fetch = getattr(engine.images, "pull", None)
-    if pull and fetch is not None:
+    if pull:
         return _pulled(engine, name, platform)
     try:
         image = engine.images.get(name)
     except NoSuchImage:
-        if fetch is None:
-            raise
         return _pulled(engine, name, platform)
     if image.is_host:
         raise UsageError(

@@ -175,13 +175,10 @@ class Building:
         return image
 
     def _push(self, names: list[Any], vertex: Vertex) -> None:
-        push = getattr(self._engine.images, "push", None)
-        if push is None:
-            raise Unsupported("pushing is not in this release", "keep the image in the store")
         if not names:
             raise BuildError("tag is needed when pushing to registry", "name the image with `-t`")
         for name in names:
-            push(name.familiar)
+            self._engine.images.push(name.familiar)
             vertex.status(f"pushing {name} done")
 
 

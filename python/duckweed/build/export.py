@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 
 from duckweed.build.state import dated_history
 from duckweed.dockerfile.mount import split_fields
-from duckweed.errors import BuildError, StoreError, Unsupported, UsageError
+from duckweed.errors import BuildError, StoreError, UsageError
 from duckweed.oci import timestamp
 from duckweed.oci.manifest import Descriptor
-from duckweed.store import composing, references
+from duckweed.store import composing, references, scratch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,15 +151,26 @@ def export(build: Build, state: StageState, output: Output, image: Image | None,
 
 
 def _export_archive(build: Build, output: Output, image: Image) -> None:
-    save = getattr(build.engine.images, "save", None)
-    if save is None:
-        raise Unsupported("writing image archives is not in this release", "keep the image in the store")
+    if not output.destination:
+        return  # `type=docker` alone is what --load means: it is in the store
     names = [reference.familiar for reference in build.request.tags] or [image.id]
-    kind = "oci" if output.kind == "oci" else "docker"
-    if output.kind == "oci" and output.options.get("tar", "true").lower() in ("false", "0"):
-        kind = "oci-dir"
-    destination = sys.stdout.buffer if output.destination == "-" else output.destination
-    save(names, destination, format=kind)
+    images = build.engine.images
+    if output.options.get("tar", "true").lower() not in ("false", "0"):
+        images.save(names, output.destination, format=f"{output.kind}-archive")
+        return
+    from duckweed.build.unpack import unpack_context
+
+    whole = scratch.new_path(build.layout, "output")
+    try:
+        images.save(names, whole, format=f"{output.kind}-archive")
+        os.makedirs(output.destination, exist_ok=True)
+        unpack_context(build.layout, whole, output.destination)
+    except OSError as error:
+        raise BuildError(
+            f"cannot write `{output.destination}`: {(error.strerror or str(error)).lower()}"
+        ) from None
+    finally:
+        scratch.discard_file(whole)
 
 
 def write_results(build: Build, image: Image | None) -> None:

@@ -121,4 +121,5 @@ def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, target: str) -> None:
             file.write(chunk)
         # A setuid file would be the caller's own here: nobody asked for that.
         os.fchmod(file.fileno(), member.mode & 0o777)
+        file.flush()  # what is written after it would change the time again
         os.utime(file.fileno(), (member.mtime, member.mtime))

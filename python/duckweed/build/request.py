@@ -45,7 +45,6 @@ class BuildRequest:
         self.pull = bool(values.pop("pull", False))
         self.push = bool(values.pop("push", False))
         self.load = bool(values.pop("load", False))
-        self.squash = bool(values.pop("squash", False))
         self.network: str = values.pop("network", None) or "default"
         self.isolation: str = values.pop("isolation", None) or "auto"
         self.shm_size = values.pop("shm_size", None)
@@ -76,6 +75,9 @@ class BuildRequest:
     def _check(self) -> None:
         for host in self.add_host:
             parse_host(host)
+        for given, flag in ((self.cache_to, "cache-to"), (self.annotation, "annotation")):
+            if given:
+                raise Unsupported(f"--{flag} is not in this release", "leave it out", exit_code=1)
         network = self.run_options().network
         if is_named(network) or network.startswith("container:"):
             raise Unsupported(

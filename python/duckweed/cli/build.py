@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 _FLAGS = (
     Flag("add-host", "", LIST, "Add a line to /etc/hosts (host:ip)"),
-    Flag("allow", "", LIST, "Allow an entitlement (network.host, security.insecure)"),
-    Flag("annotation", "", LIST, "Add an annotation to the image's manifest"),
-    Flag("attest", "", LIST, "Attestations (type=provenance,disabled=true)"),
+    Flag("allow", "", LIST, "Accepted for Docker's sake: nothing here needs an entitlement"),
+    Flag("annotation", "", LIST, "Not in this release"),
+    Flag("attest", "", LIST, "Accepted for Docker's sake when disabled"),
     Flag("build-arg", "", LIST, "Set a variable for ARG (NAME=VALUE, or NAME from the environment)"),
     Flag(
         "build-context",
@@ -27,9 +27,9 @@ _FLAGS = (
         "Another context (NAME=PATH, docker-image://, oci-layout://, URL)",
     ),
     Flag("builder", "", STRING, "Accepted for Docker's sake; there is one builder"),
-    Flag("cache-from", "", LIST, "Where to look for layers (type=local,src=DIR; type=registry,ref=NAME)"),
-    Flag("cache-to", "", LIST, "Where to put layers (type=local,dest=DIR; type=registry,ref=NAME)"),
-    Flag("call", "", STRING, "What to do: build, check, outline or targets"),
+    Flag("cache-from", "", LIST, "Accepted for Docker's sake; only the store's own cache is used"),
+    Flag("cache-to", "", LIST, "Not in this release"),
+    Flag("call", "", STRING, "What to do: build or check"),
     Flag("check", "", BOOL, "Look for mistakes in the Dockerfile and build nothing"),
     Flag("debug-shell", "", BOOL, "Open a shell in a RUN that failed"),
     Flag("file", "f", STRING, "Name of the Dockerfile (- is stdin)", completes="file"),
@@ -134,6 +134,10 @@ def _refuse(call: Call) -> None:
     for name in ("provenance", "sbom"):
         if str(call.get(name) or "false").lower() not in ("false", "0"):
             sys.stderr.write(f"note: --{name} is not in this release; no attestation is made\n")
+    if any("disabled=true" not in text for text in call.get("attest", ())):
+        sys.stderr.write("note: --attest is not in this release; no attestation is made\n")
+    if call.get("cache_from"):
+        sys.stderr.write("note: --cache-from is not in this release; only this store's own cache is used\n")
 
 
 def _debugger(display: Any) -> Any:
