@@ -118,9 +118,8 @@ def test_sixteen_processes_load_tag_and_remove_at_once(tmp_path: Path) -> None:
     root = str(tmp_path / "store")
     argv = [sys.executable, "-c", HAMMER, root, str(tmp_path)]
     running = [subprocess.Popen([*argv, str(n), "8"], stderr=subprocess.PIPE, text=True) for n in range(16)]
-    for process in running:
-        _, words = process.communicate(timeout=100)
-        assert process.returncode == 0, words
+    words = [process.communicate(timeout=100)[1] for process in running]
+    assert [process.returncode for process in running] == [0] * 16, "".join(words)
     store = ImageStore(Layout(root))
     for image in store.all():
         store.ensure_layers(image)

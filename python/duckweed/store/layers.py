@@ -8,6 +8,7 @@ tree fits only containers with the same maps.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from duckweed import _core
@@ -46,6 +47,9 @@ class Flavour:
 
 
 SINGLE = Flavour("single")
+
+# How often a layer is published anew when loaders and removers race for its name.
+_RACES = 64
 
 
 class LayerBytes:
@@ -213,15 +217,24 @@ class LayerStore:
     def _publish(
         self, path: str, chain_id: str, flavour: Flavour, record: dict[str, Any]
     ) -> tuple[dict[str, Any], bool]:
-        try:
-            os.rename(path, self._layout.layer(chain_id, flavour.name))
-        except OSError as error:
-            # ENOTEMPTY, EEXIST: another process extracted the same layer; ours is superfluous.
-            other = self.read(chain_id, flavour.name)
-            if other is None:
-                raise cannot("write", self._layout.layer(chain_id, flavour.name), error) from None
-            return other, False
-        return record, True
+        """Gives the layer in `path` its name. False beside the record when another process was sooner: ours
+        is superfluous then.
+        """
+        target = self._layout.layer(chain_id, flavour.name)
+        last: OSError | None = None
+        for _ in range(_RACES):
+            try:
+                os.rename(path, target)
+                return record, True
+            except OSError as error:
+                last = error
+            if (other := self.read(chain_id, flavour.name)) is not None:
+                return other, False
+            # In the way, and gone when looked at: a remover took it, and the name is free again.
+            if last.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                break
+        assert last
+        raise cannot("write", target, last) from None
 
     def ensure(self, chain: list[str], diff_ids: list[str], blobs: list[str], flavour: Flavour) -> None:
         """Makes the layers of `chain` that are missing in this flavour, from their stored blobs, bottom
