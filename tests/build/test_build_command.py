@@ -264,6 +264,17 @@ def test_source_date_epoch_gives_the_same_image_again(context: Path, build: Buil
     assert build(text, *flags).image == first.image
 
 
+def test_layers_made_without_source_date_epoch_do_not_count_with_it(context: Path, build: Build) -> None:
+    (context / "a").write_text("1")
+    text = f"FROM busybox\nRUN echo {os.urandom(4).hex()} > /x\nWORKDIR /w\nCOPY a /w/\n"
+    build(text)
+    flag = "--build-arg=SOURCE_DATE_EPOCH=1700000000"
+    first = build(text, flag)
+    assert first.cached == []
+    assert build(text, flag).image == first.image
+    assert build(text, flag, "--no-cache").image == first.image
+
+
 def test_independent_stages_run_side_by_side(build: Build, tmp_path: Path) -> None:
     # Each waits for the other: one after the other they would never end.
     text = (

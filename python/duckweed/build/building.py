@@ -122,7 +122,12 @@ class Building:
         try:
             state = build.solve()
             self._refuse_findings()
-            return self._export(build, state)
+            image = self._export(build, state)
+            if self._request.cache_to:
+                from duckweed.build.cache_export import export_caches
+
+                export_caches([(build, state)], self._request.cache_to, self._progress)
+            return image
         finally:
             self.failed = build.failed
             build.close()

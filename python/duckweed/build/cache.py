@@ -14,19 +14,31 @@ from duckweed.store import scratch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from duckweed.build.cache_places import Record
     from duckweed.store.layers import LayerStore
     from duckweed.store.layout import Layout
 
 
 class CachedLayer:
-    """What a step made: `chain_id`, `diff_id`, `created` (RFC 3339)."""
+    """What a step made: `chain_id`, `diff_id`, `created` (RFC 3339). `parent` is the chain id below, and
+    `same_as` the exact key where the layer was found by a cheaper one.
+    """
 
-    __slots__ = ("chain_id", "created", "diff_id")
+    __slots__ = ("chain_id", "created", "description", "diff_id", "kind", "parent", "same_as", "size")
 
-    def __init__(self, chain_id: str, diff_id: str, created: str) -> None:
-        self.chain_id = chain_id
-        self.diff_id = diff_id
-        self.created = created
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        self.chain_id: str = record["chain"]
+        self.diff_id: str = record["diff_id"]
+        self.created = str(record.get("created"))
+        self.parent = str(record.get("parent") or "")
+        self.kind = str(record.get("kind") or "regular")
+        self.description = str(record.get("description") or "")
+        size = record.get("size")
+        self.size = size if isinstance(size, int) else 0
+        self.same_as = str(record.get("same_as") or "")
 
 
 class BuildCache:
@@ -53,28 +65,45 @@ class BuildCache:
             os.utime(path)
         except OSError:
             pass  # a read-only store: when it was last used is not kept
-        return CachedLayer(record["chain"], record["diff_id"], str(record.get("created")))
+        return CachedLayer(record)
 
     def also(self, key: str, other: str) -> None:
         """Lets a second key lead to what another leads to."""
         record = scratch.read_json(f"{self.path}/{other}.json")
         if record is not None:
-            scratch.write_json(self._layout, f"{self.path}/{key}.json", {**record, "same_as": other})
+            same = record.get("same_as") or other
+            scratch.write_json(self._layout, f"{self.path}/{key}.json", {**record, "same_as": same})
 
     def remember(
         self, key: str, chain_id: str, diff_id: str, parent: str, kind: str, description: str, size: int
     ) -> CachedLayer:
         """Records what a key led to; `size` are the bytes of the layer's tar."""
-        created = timestamp.now()
-        os.makedirs(self.path, exist_ok=True)
         record = {
             "chain": chain_id,
             "diff_id": diff_id,
             "parent": parent,
-            "created": created,
+            "created": timestamp.now(),
             "kind": kind,
             "size": size,
             "description": description[:500].encode("utf-8", "replace").decode(),
         }
+        self._write(key, record)
+        return CachedLayer(record)
+
+    def put(self, key: str, found: Record) -> None:
+        """Records what a key of another cache led to; its layer is in the store."""
+        record = {
+            "chain": found.chain_id,
+            "diff_id": found.diff_id,
+            "parent": found.parent,
+            "created": found.created,
+            "kind": found.kind,
+            "size": found.size,
+            "description": found.description[:500],
+        }
+        exact = found.keys[-1]
+        self._write(key, record if key == exact else {**record, "same_as": exact})
+
+    def _write(self, key: str, record: dict[str, Any]) -> None:
+        os.makedirs(self.path, exist_ok=True)
         scratch.write_json(self._layout, f"{self.path}/{key}.json", record)
-        return CachedLayer(chain_id, diff_id, created)

@@ -98,6 +98,11 @@ def compose_config(build: Build, state: StageState) -> dict[str, Any]:
     document["config"] = {**known, **rest}
     document["rootfs"] = {"type": "layers", "diff_ids": state.diff_ids}
     document["history"] = history
+    if build.request.inline_cache:
+        from duckweed.build.cache_export import inline_records
+        from duckweed.build.cache_places import INLINE, compose_document
+
+        document[INLINE] = compose_document(inline_records(build, state))
     return document
 
 
@@ -109,6 +114,7 @@ def _short(stamp: str | None) -> str | None:
 def keep_image(build: Build, state: StageState, names: list[Reference]) -> Image:
     """Puts the image into the store under its names. Raises StoreError."""
     images = build.engine.images
+    build.layering.ensure(state.chain, state.diff_ids)
     layers = layer_descriptors(build, state)
     config = compose_config(build, state)
     written: list[str] = []

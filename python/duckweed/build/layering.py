@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 
 from duckweed import _core
 from duckweed.errors import BadImage
@@ -22,6 +23,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from duckweed.build.cache import BuildCache
+    from duckweed.build.distant_layers import DistantLayers
     from duckweed.build.state import StageState
     from duckweed.containers.place import Place
     from duckweed.store.image import Image
@@ -47,6 +50,10 @@ class Layering:
         self._layout = images.layout
         self._place = place
         self.flavour = images.flavour
+        # Layers of other caches, and where their keys are kept when they are here.
+        self.distant: DistantLayers | None = None
+        self.cache: BuildCache | None = None
+        self._bringing = threading.Lock()
 
     @property
     def owners(self) -> str:
@@ -126,8 +133,51 @@ class Layering:
         layers = self._images.layers
         if all(layers.exists(chain_id, self.flavour.name) for chain_id in chain):
             return
+        with self._bringing:
+            self._bring(chain, diff_ids)
         blobs = []
         for chain_id in chain:
             record = layers.any_record(chain_id, self.flavour.name) or {}
             blobs.append(str(record.get("blob") or ""))
         layers.ensure(chain, diff_ids, blobs, self.flavour)
+
+    def _bring(self, chain: list[str], diff_ids: list[str]) -> None:
+        """Fetches the layers that only another cache has, and makes them in order."""
+        layers, distant = self._images.layers, self.distant
+        if distant is None:
+            return
+        missing = [
+            chain_id
+            for chain_id in chain
+            if distant.knows(chain_id) and layers.any_record(chain_id, self.flavour.name) is None
+        ]
+        if not missing:
+            return
+        paths = distant.fetch(missing)
+        try:
+            for index, chain_id in enumerate(chain):
+                if chain_id in paths:
+                    self._take_in(paths[chain_id], chain[: index + 1], diff_ids[index], distant)
+        finally:
+            for path in paths.values():
+                scratch.discard_file(path)
+
+    def _take_in(self, path: str, chain: list[str], diff_id: str, distant: DistantLayers) -> None:
+        blob = distant.record(chain[-1]).blob
+        assert blob is not None
+        below = [
+            str((self._images.layers.any_record(one, self.flavour.name) or {}).get("blob") or "")
+            for one in chain[:-1]
+        ]
+        self._images.layers.ensure(chain[:-1], self._diff_ids_of(chain[:-1]), below, self.flavour)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._images.layers.extract(LayerBytes(fd, blob=blob.digest), chain, diff_id, self.flavour)
+        finally:
+            os.close(fd)
+        if self.cache is not None:
+            distant.arrived(chain[-1], self.cache)
+
+    def _diff_ids_of(self, chain: list[str]) -> list[str]:
+        layers = self._images.layers
+        return [str((layers.any_record(one, self.flavour.name) or {}).get("diff_id")) for one in chain]

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
+    from duckweed.build.cache_places import CacheSpec
+
 _LISTS = (
     "add_host",
     "allow",
@@ -56,8 +58,6 @@ class BuildRequest:
         self.add_host: list[str] = lists["add_host"]
         self.allow: list[str] = lists["allow"]
         self.annotation: list[str] = lists["annotation"]
-        self.cache_from: list[str] = lists["cache_from"]
-        self.cache_to: list[str] = lists["cache_to"]
         self.no_cache_filter = [name for text in lists["no_cache_filter"] for name in text.split(",")]
         self.output: list[str] = lists["output"]
         self.secret: list[str] = lists["secret"]
@@ -65,6 +65,10 @@ class BuildRequest:
         self.ulimit: list[str] = lists["ulimit"]
         self.labels = dict(parse_labels(_pairs(values.pop("label", None))))
         self.build_args = _build_args(values.pop("build_arg", None))
+        self.cache_from = _caches(lists["cache_from"], "cache-from")
+        self.cache_to = _caches(lists["cache_to"], "cache-to")
+        wants_inline = self.build_args.get("BUILDKIT_INLINE_CACHE", "").lower() in ("1", "true")
+        self.inline_cache = wants_inline or any(spec.kind == "inline" for spec in self.cache_to)
         self.contexts = _named(lists["build_context"])
         self.platforms = [Platform.parse(word) for text in lists["platform"] for word in text.split(",")]
         self.tags = [_reference(text) for text in lists["tag"]]
@@ -75,9 +79,6 @@ class BuildRequest:
     def _check(self) -> None:
         for host in self.add_host:
             parse_host(host)
-        for given, flag in ((self.cache_to, "cache-to"), (self.annotation, "annotation")):
-            if given:
-                raise Unsupported(f"--{flag} is not in this release", "leave it out", exit_code=1)
         network = self.run_options().network
         if is_named(network) or network.startswith("container:"):
             raise Unsupported(
@@ -85,6 +86,11 @@ class BuildRequest:
                 "use `--network default`, `none` or `host`",
                 exit_code=1,
             )
+
+    @property
+    def wants_records(self) -> bool:
+        """Whether somebody asks afterwards what was found and made."""
+        return self.inline_cache or bool(self.cache_to)
 
     def run_options(self) -> Options:
         """The options that every RUN of this build has."""
@@ -137,6 +143,15 @@ def _named(specs: Iterable[str]) -> dict[str, str]:
             raise UsageError(f"invalid context value: {spec}, expected key=value")
         contexts[name.lower()] = place
     return contexts
+
+
+def _caches(texts: Iterable[str], flag: str) -> list[CacheSpec]:
+    texts = list(texts)
+    if not texts:
+        return []
+    from duckweed.build.cache_places import CacheSpec
+
+    return [CacheSpec.parse(text, flag) for text in texts]
 
 
 def _reference(text: str) -> Reference:

@@ -102,6 +102,7 @@ class RunStep:
         when the build is cancelled.
         """
         layout = self._build.layout
+        self._build.layering.ensure(self._state.chain, self._state.diff_ids)
         directory = scratch.new_directory(layout, "build", layout.tree_tmp)
         try:
             self.mounts.open(directory)

@@ -16,6 +16,7 @@ from duckweed.build.cache import BuildCache, CachedLayer
 from duckweed.build.cache_mounts import CacheMounts
 from duckweed.build.contexts import open_directory
 from duckweed.build.copy_step import CopyStep, WorkdirStep
+from duckweed.build.keys import key_of
 from duckweed.build.layering import Layering
 from duckweed.build.lease import Lease
 from duckweed.build.origins import ContextOrigin, LayersOrigin
@@ -26,6 +27,7 @@ from duckweed.dockerfile.scope import expand_in, global_scope, is_proxy, platfor
 from duckweed.dockerfile.stages import parse_triggers
 from duckweed.dockerfile.variables import BadSubstitution, expand
 from duckweed.errors import BuildError, DockerfileError, DuckweedError, StoreError
+from duckweed.oci import timestamp
 from duckweed.oci.platform import Platform
 
 TYPE_CHECKING = False
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, Union
 
+    from duckweed.build.cache_places import Record
     from duckweed.build.contexts import Context
     from duckweed.build.layering import NewLayer
     from duckweed.build.origins import Origin
@@ -70,6 +73,8 @@ class Build:
         self.place = engine.place(request.isolation)
         self.layering = Layering(engine.images, self.place)
         self.cache = BuildCache(self.layout, engine.images.layers, self.layering.flavour.name)
+        # What this build has found or made, by chain id: for `--cache-to`.
+        self.used: dict[str, Record] = {}
         self.cache_mounts = CacheMounts(self.layout, self.layering.flavour)
         self.lease = Lease(self.layout)
         self.secrets = Secrets(request.secret)
@@ -138,6 +143,7 @@ class Build:
     def solve(self) -> StageState:
         """The state of the target. Raises what the first failing step raises; KeyboardInterrupt passes."""
         target = self.dockerfile.target(self.request.target)
+        self._import_caches()
         try:
             for stage in needed_stages(self.dockerfile, target, self.scope, self.request.contexts):
                 self._stages[stage.index].start()
@@ -146,6 +152,22 @@ class Build:
             self.cancel()
             for run in self._stages.values():
                 run.join()
+
+    def _import_caches(self) -> None:
+        """Looks at the caches of `--cache-from`."""
+        if not self.request.cache_from or self.request.no_cache:
+            return
+        from duckweed.build.distant_layers import DistantLayers
+        from duckweed.registry.registries import Registries
+
+        distant = DistantLayers(self.layout, self.progress, Registries())
+        for spec in self.request.cache_from:
+            distant.add(spec, self.platform)
+        self.layering.distant, self.layering.cache = distant, self.cache
+
+    def created(self, stamp: str) -> str:
+        """A step's time as the result tells it: SOURCE_DATE_EPOCH says it for all of them."""
+        return stamp if self.epoch is None else timestamp.from_unix_ns(self.epoch * 10**9)
 
     def close(self) -> None:
         """Lets go of everything, when nothing of the build runs any more."""
@@ -280,14 +302,16 @@ class Build:
         """The layer of a step: from the cache, or done now. Raises what the step raises."""
         keys = []
         for key in step.candidate_keys():
+            # Where all times are cut off, a layer that was made without that is another layer.
+            key = key if self.epoch is None else key_of("EPOCH", key, {"epoch": self.epoch})
             keys.append(key)
-            found = self.cache.look_up(key) if use_cache else None
+            found = self._find(key, state) if use_cache else None
             if found is not None:
                 return self._hit(found, keys, vertex)
         with self._lock:
             working = self._working.setdefault(keys[-1], threading.Lock())
         with working:
-            found = self.cache.look_up(keys[-1]) if use_cache else None
+            found = self._find(keys[-1], state) if use_cache else None
             if found is not None:
                 return self._hit(found, keys, vertex)
             if self.is_cancelled():
@@ -295,10 +319,21 @@ class Build:
             layer = step.run(vertex)
             return self._remember(keys, layer, state, step)
 
+    def _find(self, key: str, state: StageState) -> CachedLayer | None:
+        """What a key led to, here or in another cache."""
+        found = self.cache.look_up(key)
+        if found is None and self.layering.distant is not None:
+            record = self.layering.distant.find(key)
+            if record is not None and record.parent == state.parent:
+                same_as = record.keys[-1] if record.keys[-1] != key else ""
+                return CachedLayer({**record.as_dict(0), "same_as": same_as})
+        return found
+
     def _hit(self, found: CachedLayer, keys: list[str], vertex: Vertex) -> CachedLayer:
         self.lease.keep([found.chain_id])
         for key in keys[:-1]:
             self.cache.also(key, keys[-1])
+        self._use(found, [*keys, found.same_as] if found.same_as else keys)
         vertex.is_cached = True
         return found
 
@@ -310,7 +345,29 @@ class Build:
         )
         for key in keys[:-1]:
             self.cache.also(key, keys[-1])
+        self._use(made, keys)
         return made
+
+    def _use(self, layer: CachedLayer, keys: list[str]) -> None:
+        """Notes a layer and its keys, the exact one last."""
+        if not self.request.wants_records:
+            return
+        from duckweed.build.cache_places import Record
+
+        known = self.used.get(layer.chain_id)
+        every = dict.fromkeys([*(known.keys if known else ()), *keys])
+        del every[keys[-1]]
+        document = {
+            "keys": [*every, keys[-1]],
+            "chain": layer.chain_id,
+            "diff_id": layer.diff_id,
+            "parent": layer.parent,
+            "created": layer.created,
+            "kind": layer.kind,
+            "size": layer.size,
+            "description": layer.description,
+        }
+        self.used[layer.chain_id] = Record(document, None)
 
     def debug(self, step: RunStep, directory: str, code: int) -> None:
         """A failed RUN, before its bundle goes: a shell in it, for who asked."""

@@ -27,8 +27,10 @@ _FLAGS = (
         "Another context (NAME=PATH, docker-image://, oci-layout://, URL)",
     ),
     Flag("builder", "", STRING, "Accepted for Docker's sake; there is one builder"),
-    Flag("cache-from", "", LIST, "Accepted for Docker's sake; only the store's own cache is used"),
-    Flag("cache-to", "", LIST, "Not in this release"),
+    Flag("cache-from", "", LIST, "Caches to take from (type=local,src=DIR, type=registry,ref=NAME or NAME)"),
+    Flag(
+        "cache-to", "", LIST, "Where to write the cache (type=local,dest=DIR, registry or inline; mode=max)"
+    ),
     Flag("call", "", STRING, "What to do: build or check"),
     Flag("check", "", BOOL, "Look for mistakes in the Dockerfile and build nothing"),
     Flag("debug-shell", "", BOOL, "Open a shell in a RUN that failed"),
@@ -136,8 +138,6 @@ def _refuse(call: Call) -> None:
             sys.stderr.write(f"note: --{name} is not in this release; no attestation is made\n")
     if any("disabled=true" not in text for text in call.get("attest", ())):
         sys.stderr.write("note: --attest is not in this release; no attestation is made\n")
-    if call.get("cache_from"):
-        sys.stderr.write("note: --cache-from is not in this release; only this store's own cache is used\n")
 
 
 def _debugger(display: Any) -> Any:

@@ -20,6 +20,7 @@ from duckweed.registry.upload import Uploader, denied, push_refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from duckweed.registry.repository import Repository
@@ -104,6 +105,25 @@ def push(
     return done
 
 
+def push_document(
+    store: ImageStore,
+    registries: Registries,
+    reference: Reference,
+    content: bytes,
+    blobs: Sequence[Descriptor],
+    paths: Mapping[str, str],
+    name: str = "",
+) -> Pushed:
+    """Pushes a manifest or index that is no image of the store, under the reference's tag or `name`, after
+    the blobs that it needs there; `paths` are the files of those that are not in the store. Raises
+    AccessDenied, RegistryError, StoreError.
+    """
+    pushing = _Push(store, registries, reference, content, PushWatch(), blobs)
+    pushing.paths = paths
+    pushing.name = name or reference.tag or "latest"
+    return pushing.run()
+
+
 def _references(store: ImageStore, name: str, all_tags: bool) -> list[Reference]:
     reference = Reference.parse(name, default_tag=None if all_tags else "latest")
     if reference.digest:
@@ -129,16 +149,22 @@ class _Push:
         reference: Reference,
         content: bytes,
         watch: PushWatch,
+        blobs: Sequence[Descriptor] | None = None,
     ) -> None:
+        self.paths: Mapping[str, str] = {}
+        self.name = reference.tag
         self._store = store
         self._reference = reference
         self._content = content
         self._watch = watch
         self._repository: Repository = registries.repository(reference)
         self._registries = registries
-        manifest = Manifest.read(content, f"manifest of `{reference.familiar}`")
-        self._blobs = {one.digest: one for one in [*manifest.layers, manifest.config]}
-        self._layers = {layer.digest for layer in manifest.layers}
+        self._layers: set[str] = set()
+        if blobs is None:
+            manifest = Manifest.read(content, f"manifest of `{reference.familiar}`")
+            blobs = [*manifest.layers, manifest.config]
+            self._layers = {layer.digest for layer in manifest.layers}
+        self._blobs = {one.digest: one for one in blobs}
         self._uploader = Uploader(self._repository.connection, reference.repository)
         self._queue: deque[Descriptor] = deque(self._blobs.values())
         self._failure: BaseException | None = None
@@ -193,7 +219,8 @@ class _Push:
         if self._uploader.has(blob.digest):
             watch.present(blob.digest)
             return
-        size = self._store.blobs.size(blob.digest)
+        given = self.paths.get(blob.digest)
+        size = blob.size if given else self._store.blobs.size(blob.digest)
         if size is None:
             raise StoreError(
                 f"cannot push `{self._reference.familiar}`: blob `{blob.digest}` is not in the store",
@@ -201,7 +228,7 @@ class _Push:
             )
         sent = _core.Counter()
         watch.sending(blob.digest, sent, size)
-        path = self._store.blobs.path(blob.digest)
+        path = given or self._store.blobs.path(blob.digest)
         source = self._uploader.bring(blob.digest, path, sent, self._sources.get(blob.digest, ())[:2])
         if source:
             watch.mounted(blob.digest, source)
@@ -212,7 +239,7 @@ class _Push:
         document: dict[str, Any] = read_object(self._content, "manifest")
         media_type = str(document.get("mediaType") or OCI_MANIFEST)
         digest = digest_of(self._content)
-        path = f"/v2/{self._reference.repository}/manifests/{self._reference.tag}"
+        path = f"/v2/{self._reference.repository}/manifests/{self.name}"
         headers = [("Content-Type", media_type)]
         connection = self._repository.connection
         reply = connection.send("PUT", path, self._uploader.scopes, headers, self._content)
