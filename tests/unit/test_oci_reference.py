@@ -22,7 +22,11 @@ DIGEST = "sha256:" + "a" * 64
         ("index.docker.io/busybox", "docker.io/library/busybox:latest", "busybox:latest"),
         ("localhost/busybox", "localhost/busybox:latest", "localhost/busybox:latest"),
         ("localhost:5000/a/b:v2", "localhost:5000/a/b:v2", "localhost:5000/a/b:v2"),
-        ("ghcr.io/a/b_c/d--e", "ghcr.io/a/b_c/d--e:latest", "ghcr.io/a/b_c/d--e:latest"),
+        (
+            "registry.example/a/b_c/d--e",
+            "registry.example/a/b_c/d--e:latest",
+            "registry.example/a/b_c/d--e:latest",
+        ),
         ("[::1]:5000/a", "[::1]:5000/a:latest", "[::1]:5000/a:latest"),
         ("Caps/app", "Caps/app:latest", "Caps/app:latest"),
         ("a@" + DIGEST, "docker.io/library/a@" + DIGEST, "a@" + DIGEST),

@@ -2,7 +2,7 @@
 
     $XDG_CONFIG_HOME/duckweed/registries.json (~/.config/duckweed/registries.json)
         {"mirrors": {"docker.io": ["https://mirror.example"]}, "insecure": ["r.example:5000", "10.0.0.0/8"]}
-    DUCKWEED_MIRRORS              docker.io=https://mirror.example,https://other.example;ghcr.io=http://cache:5000
+    DUCKWEED_MIRRORS              docker.io=https://mirror.example,https://other.example;other.example=http://cache:5000
                                   (without `NAME=`, mirrors of docker.io)
     DUCKWEED_INSECURE_REGISTRIES  registry.example:5000,10.0.0.0/8
     certs.d/HOST[:PORT]/ in ~/.docker, ~/.config/containers, /etc/docker and /etc/containers

@@ -4,7 +4,8 @@
 //! mandatory and the only one that registries use in practice.
 
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::str::FromStr;
 
@@ -113,10 +114,42 @@ pub fn digest_file(file: impl AsFd) -> io::Result<(Digest, u64)> {
     }
 }
 
+/// A file that is digested as it is written.
+pub(crate) struct HashingFile {
+    file: File,
+    digest: Hasher,
+    size: u64,
+}
+
+impl HashingFile {
+    /// Begins at the file's offset, with the digest of nothing.
+    pub fn new(file: File) -> HashingFile {
+        HashingFile { file, digest: Hasher::new(), size: 0 }
+    }
+
+    /// Syncs the file. The digest and the number of the bytes written.
+    pub fn finish(self) -> io::Result<(Digest, u64)> {
+        self.file.sync_all()?;
+        Ok((self.digest.finish(), self.size))
+    }
+}
+
+impl Write for HashingFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.file.write(bytes)?;
+        self.digest.update(&bytes[..n]);
+        self.size += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
 
     const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 

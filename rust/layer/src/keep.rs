@@ -2,11 +2,11 @@
 //! tar packed with zstd.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::compression::Compression;
-use crate::digest::{Digest, Hasher};
+use crate::digest::{Digest, HashingFile};
 use crate::error::ExtractError;
 
 /// The level a plain tar is kept at: the fastest that still halves a root file system.
@@ -33,25 +33,6 @@ enum Out {
     Packed(Box<zstd::stream::write::Encoder<'static, HashingFile>>),
 }
 
-struct HashingFile {
-    file: File,
-    digest: Hasher,
-    size: u64,
-}
-
-impl Write for HashingFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = self.file.write(bytes)?;
-        self.digest.update(&bytes[..n]);
-        self.size += n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 impl Keep {
     /// A new file at `path`, for a stream packed like this; nothing without a path.
     pub fn create(path: Option<&Path>, compression: Compression) -> Result<Option<Keep>, ExtractError> {
@@ -59,8 +40,8 @@ impl Keep {
         let fail = |source| ExtractError::Destination { path: path.to_owned(), source };
         let file = File::options().write(true).create_new(true).open(path).map_err(fail)?;
         let out = if compression == Compression::None {
-            let file = HashingFile { file, digest: Hasher::new(), size: 0 };
-            let mut encoder = zstd::stream::write::Encoder::new(file, ZSTD_LEVEL).map_err(fail)?;
+            let mut encoder =
+                zstd::stream::write::Encoder::new(HashingFile::new(file), ZSTD_LEVEL).map_err(fail)?;
             encoder.include_checksum(true).map_err(fail)?;
             Out::Packed(Box::new(encoder))
         } else {
@@ -83,14 +64,10 @@ impl Keep {
         let path = self.path;
         let result = match self.out {
             Out::AsIs(file) => file.sync_all().map(|()| None),
-            Out::Packed(encoder) => encoder.finish().and_then(|packed| {
-                packed.file.sync_all()?;
-                Ok(Some(Kept {
-                    digest: packed.digest.finish(),
-                    size: packed.size,
-                    compression: Compression::Zstd,
-                }))
-            }),
+            Out::Packed(encoder) => encoder
+                .finish()
+                .and_then(HashingFile::finish)
+                .map(|(digest, size)| Some(Kept { digest, size, compression: Compression::Zstd })),
         };
         result.map_err(|source| ExtractError::Destination { path, source })
     }

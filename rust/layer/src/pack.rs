@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 use flate2::{Compress, Crc, FlushCompress, Status};
 
 use crate::compression::{Compression, PlainReader};
-use crate::digest::{Digest, Hasher};
+use crate::digest::{Digest, Hasher, HashingFile};
 
 const BLOCK: usize = 256 * 1024;
 /// How far back deflate can refer (RFC 1951).
@@ -99,7 +99,7 @@ impl Packer {
         }
         let file = File::options().write(true).create_new(true).open(path)?;
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS));
-        let out = HashingFile { file, digest: Hasher::new(), size: 0 };
+        let out = HashingFile::new(file);
         let (plain, plain_out) = sync_channel(WAITING);
         let plain_thread = spawn("layer-digest", move || digest_plain(&plain_out))?;
         let (codec, blob_thread) = match packing.compression {
@@ -329,33 +329,6 @@ fn deflate_block(deflate: &mut Compress, block: &[u8], is_last: bool) -> Vec<u8>
             return packed;
         }
         packed.reserve(block.len() / 4 + 1024);
-    }
-}
-
-/// A file that is digested as it is written.
-struct HashingFile {
-    file: File,
-    digest: Hasher,
-    size: u64,
-}
-
-impl Write for HashingFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = self.file.write(bytes)?;
-        self.digest.update(&bytes[..n]);
-        self.size += n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl HashingFile {
-    fn finish(self) -> io::Result<(Digest, u64)> {
-        self.file.sync_all()?;
-        Ok((self.digest.finish(), self.size))
     }
 }
 
