@@ -353,13 +353,6 @@ def test_an_oci_layout_is_a_directory_and_a_base(build: Build, context: Path, tm
     build("FROM base\nRUN test -e /a\n", f"--build-context=base=oci-layout://{tmp_path}/layout")
 
 
-@pytest.mark.parametrize("flag", ["--cache-to=type=local,dest=/x", "--annotation=a=b"])
-def test_what_is_not_there_yet_is_said(flag: str, build: Build) -> None:
-    failed = build("FROM busybox\n", flag, check=False)
-    assert failed.returncode == 1
-    assert "is not in this release" in failed.stderr
-
-
 class Site:
     """A small server on the loopback; `asked` are the requests it had."""
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from duckweed.errors import NoSuchImage, UsageError
+from duckweed.errors import AccessDenied, NoSuchImage, NotInRegistry, RegistryError, UsageError
+from duckweed.oci.platform import Platform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from duckweed.build.progress import Vertex
     from duckweed.engine import Engine
-    from duckweed.oci.platform import Platform
     from duckweed.store.image import Image
 
 
-def find_base(engine: Engine, name: str, platform: Platform, pull: bool, vertex: Vertex) -> Image:
-    """The image that FROM means. Raises NoSuchImage, UsageError."""
+def find_base(engine: Engine, name: str, platform: Platform, pull: bool) -> Image:
+    """The image that FROM means. Raises NoSuchImage, UsageError.
+
+    One for another platform is taken only when the registry has none that suits.
+    """
     if pull:
         return _pulled(engine, name, platform)
     try:
@@ -26,9 +28,30 @@ def find_base(engine: Engine, name: str, platform: Platform, pull: bool, vertex:
             "import a tree with `duckweed import` instead",
             exit_code=1,
         )
-    return image
+    if suits(image, platform):
+        return image
+    try:
+        return _pulled_beside(engine, name, platform, image)
+    except (RegistryError, NotInRegistry, AccessDenied):
+        return image
+
+
+def suits(image: Image, platform: Platform) -> bool:
+    """Whether an image is for a platform; one that does not say what it is for is for all."""
+    stated = Platform.of(image.config)
+    return not stated.architecture or stated.rank(platform) is not None
 
 
 def _pulled(engine: Engine, name: str, platform: Platform) -> Image:
     engine.images.pull(name, platform=str(platform))
     return engine.images.get(name)
+
+
+def _pulled_beside(engine: Engine, name: str, platform: Platform, known: Image) -> Image:
+    """The image of another platform; its name goes on to mean the one that is here."""
+    image = engine.images.pull(name, platform=str(platform))
+    try:
+        return engine.images.get(image.id)
+    finally:
+        if "@" not in name:
+            engine.images.tag(known.id, name)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 
+from duckweed.build.annotations import Annotations
 from duckweed.build.contexts import find_dockerfile, open_context
 from duckweed.build.export import Output, export, keep_image, write_results
 from duckweed.build.progress import Progress
 from duckweed.build.request import BuildRequest
 from duckweed.build.solver import Build
 from duckweed.dockerfile.stages import parse
-from duckweed.errors import BuildError, DuckweedError, Unsupported
+from duckweed.errors import BuildError, DuckweedError
 from duckweed.oci.platform import Platform
 
 TYPE_CHECKING = False
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from duckweed.dockerfile.lint import Report
     from duckweed.dockerfile.stages import Dockerfile
     from duckweed.engine import Engine
+    from duckweed.oci.reference import Reference
     from duckweed.store.image import Image
 
 
@@ -42,11 +44,10 @@ class Building:
         self.outputs = [Output.parse(text) for text in request.output]
         if request.push:
             self.outputs.append(Output("registry", "", {}))
-        if len(request.platforms) > 1:
-            raise Unsupported(
-                "building for several platforms at once is not in this release",
-                "build for one after the other with `--platform`",
-            )
+        for options in [{}, *(output.options for output in self.outputs)]:
+            annotations = Annotations.parse(request.annotation, options)
+            if len(request.platforms) < 2:
+                annotations.check_single()
 
     def run(self, debugger: Callable[..., None] | None = None) -> Image | None:
         """Builds; the image when one is kept in the store. Raises BuildError and what steps raise."""
@@ -117,20 +118,50 @@ class Building:
         self, context: Context, dockerfile: Dockerfile, debugger: Callable[..., None] | None
     ) -> Image | None:
         self.report = self._lint(context, dockerfile)
-        build = Build(self._engine, self._request, dockerfile, context, self._progress, self._platform())
-        build.debugger = debugger
+        builds: list[Build] = []
+        solved: list[tuple[Build, StageState]] = []
+        platforms = list(dict.fromkeys(self._request.platforms)) or [Platform.host()]
         try:
-            state = build.solve()
+            # One after the other: what they share is done once, and in the cache for the next.
+            for platform in platforms:
+                build = Build(self._engine, self._request, dockerfile, context, self._progress, platform)
+                build.debugger = debugger
+                build.label = f"{platform} " if len(platforms) > 1 else ""
+                builds.append(build)
+                solved.append((build, build.solve()))
+            self._add_misfits(builds)
             self._refuse_findings()
-            image = self._export(build, state)
+            image = self._export(*solved[0]) if len(solved) == 1 else self._export_several(solved)
             if self._request.cache_to:
                 from duckweed.build.cache_export import export_caches
 
-                export_caches([(build, state)], self._request.cache_to, self._progress)
+                export_caches(solved, self._request.cache_to, self._progress)
             return image
         finally:
-            self.failed = build.failed
-            build.close()
+            for build in builds:
+                self.failed = self.failed or build.failed
+                build.close()
+
+    def _export_several(self, solved: list[tuple[Build, StageState]]) -> Image | None:
+        from duckweed.build.several import SeveralPlatforms
+
+        vertex = self._progress.begin("exporting to image")
+        try:
+            image = SeveralPlatforms(solved, self._names()).export(self.outputs, vertex)
+        except DuckweedError as error:
+            vertex.fail(error.message)
+            raise
+        if image is not None:
+            vertex.status(f"writing image {image.id} done")
+        vertex.done()
+        return image
+
+    def _add_misfits(self, builds: list[Build]) -> None:
+        """The one rule that only a build can check."""
+        for one, name, platform, wanted in (misfit for build in builds for misfit in build.misfits):
+            message = f'Base image {name} is for platform "{platform}", expected "{wanted}" for current build'
+            if self.report is not None:
+                self.report.add("InvalidBaseImagePlatform", message, one)
 
     def _refuse_findings(self) -> None:
         report = self.report
@@ -139,9 +170,8 @@ class Building:
             raise BuildError(f"lint violation found for rules: {names}")
 
     def _export(self, build: Build, state: StageState) -> Image | None:
-        files = [output for output in self.outputs if output.kind in ("local", "tar", "cacheonly")]
-        if self.outputs and len(files) == len(self.outputs):
-            for output in files:
+        if self.outputs and all(output.is_files for output in self.outputs):
+            for output in self.outputs:
                 vertex = self._progress.begin("exporting to client" if output.kind != "cacheonly" else "done")
                 export(build, state, output, None, vertex)
                 vertex.done()
@@ -159,31 +189,36 @@ class Building:
         write_results(build, image)
         return image
 
-    def _keep(self, build: Build, state: StageState, vertex: Vertex) -> Image:
+    def _names(self) -> list[Reference]:
+        """The names of `--tag` and of outputs."""
         names = list(self._request.tags)
         for output in self.outputs:
             if output.kind in ("image", "registry") and output.options.get("name"):
                 from duckweed.oci.reference import Reference
 
                 names += [Reference.parse(text) for text in output.options["name"].split(",")]
+        return names
+
+    def _keep(self, build: Build, state: StageState, vertex: Vertex) -> Image:
+        names = self._names()
         vertex.status("exporting layers done")
-        image = keep_image(build, state, names)
+        options = next((one.options for one in self.outputs if not one.is_files), {})
+        annotations = Annotations.parse(self._request.annotation, options)
+        image = keep_image(build, state, names, annotations.at("manifest", build.platform))
         vertex.status(f"writing image {image.id} done")
         for name in names:
             vertex.status(f"naming to {name} done")
-        wants_push = any(
-            output.kind == "registry" or output.options.get("push", "").lower() in ("true", "1")
-            for output in self.outputs
-        )
-        if wants_push:
-            self._push(names, vertex)
+        pushes = [output for output in self.outputs if output.wants_push]
+        if pushes:
+            self._push(names, pushes[-1].compression, vertex)
         return image
 
-    def _push(self, names: list[Any], vertex: Vertex) -> None:
+    def _push(self, names: list[Reference], compression: str, vertex: Vertex) -> None:
         if not names:
             raise BuildError("tag is needed when pushing to registry", "name the image with `-t`")
+        packing = "gzip" if compression == "gzip" else None
         for name in names:
-            self._engine.images.push(name.familiar)
+            self._engine.images.push(name.familiar, compression_format=packing)
             vertex.status(f"pushing {name} done")
 
 

@@ -1,7 +1,8 @@
 """What becomes of the result: an image of the store, or files.
 
 `image` is the store's own (and `push` sends it on), `docker` and `oci` are archives, `local` a directory and
-`tar` a tar of the result's files. Without any output the image is kept in the store.
+`tar` a tar of the result's files. Without any output the image is kept in the store. Results for several
+platforms become one index where an index can be: in an `oci` archive and in a registry (several.py).
 """
 
 from __future__ import annotations
@@ -9,15 +10,18 @@ from __future__ import annotations
 import json
 import os
 
+from duckweed.build.annotations import Annotations
 from duckweed.build.state import dated_history
 from duckweed.dockerfile.mount import split_fields
 from duckweed.errors import BuildError, StoreError, UsageError
 from duckweed.oci import timestamp
-from duckweed.oci.manifest import Descriptor
-from duckweed.store import composing, references, scratch
+from duckweed.oci.manifest import OCI_MANIFEST, Descriptor
+from duckweed.store import composing, references, saving, scratch
+from duckweed.store.output_file import open_output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from duckweed.build.progress import Vertex
@@ -80,7 +84,31 @@ class Output:
         destination = options.pop("dest", "")
         if kind in ("local", "tar", "oci") and not destination:
             raise UsageError(f"invalid output `{text}`: dest is required for {kind}")
-        return cls(kind, destination, options)
+        packing = options.get("compression", "")
+        if packing not in ("", "gzip", "zstd", "uncompressed"):
+            raise UsageError(
+                f"invalid output `{text}`: unsupported compression `{packing}`",
+                "it is gzip, zstd or uncompressed",
+            )
+        output = cls(kind, destination, options)
+        if output.wants_push and packing == "uncompressed":
+            raise UsageError(f"invalid output `{text}`: layers are pushed as gzip or zstd")
+        return output
+
+    @property
+    def is_files(self) -> bool:
+        """Whether it is made of files alone, and needs no image."""
+        return self.kind in ("local", "tar", "cacheonly")
+
+    @property
+    def wants_push(self) -> bool:
+        """Whether it goes to a registry."""
+        return self.kind == "registry" or self.options.get("push", "").lower() in ("true", "1")
+
+    @property
+    def compression(self) -> str:
+        """How layers are to be packed; "" for as they are."""
+        return self.options.get("compression", "")
 
 
 def compose_config(build: Build, state: StageState) -> dict[str, Any]:
@@ -111,7 +139,9 @@ def _short(stamp: str | None) -> str | None:
     return stamp.replace(".000000000Z", "Z") if stamp else stamp
 
 
-def keep_image(build: Build, state: StageState, names: list[Reference]) -> Image:
+def keep_image(
+    build: Build, state: StageState, names: list[Reference], annotations: dict[str, str] | None = None
+) -> Image:
     """Puts the image into the store under its names. Raises StoreError."""
     images = build.engine.images
     build.layering.ensure(state.chain, state.diff_ids)
@@ -119,7 +149,7 @@ def keep_image(build: Build, state: StageState, names: list[Reference]) -> Image
     config = compose_config(build, state)
     written: list[str] = []
     for _ in range(_ATTEMPTS):
-        image = composing.keep(images, config, layers, names, written)
+        image = composing.keep(images, config, layers, names, written, annotations)
         if image is not None:
             return image
         build.layering.ensure(state.chain, state.diff_ids)
@@ -147,7 +177,21 @@ def export(build: Build, state: StageState, output: Output, image: Image | None,
         return
     if output.kind in ("oci", "docker"):
         assert image is not None
-        _export_archive(build, output, image)
+        annotations = Annotations.parse(build.request.annotation, output.options)
+
+        def write(target: str) -> None:
+            with open_output(target) as fd:
+                saving.save_built(
+                    build.engine.images,
+                    [image],
+                    build.request.tags,
+                    fd,
+                    docker=output.kind == "docker",
+                    compression=output.compression,
+                    annotations=annotations.at("manifest-descriptor"),
+                )
+
+        write_archive(build, output, write)
         return
     if output.kind in ("local", "tar"):
         from duckweed.build.files_out import export_files
@@ -156,19 +200,18 @@ def export(build: Build, state: StageState, output: Output, image: Image | None,
         vertex.status("copying files done")
 
 
-def _export_archive(build: Build, output: Output, image: Image) -> None:
+def write_archive(build: Build, output: Output, write: Callable[[str], None]) -> None:
+    """Writes an archive, or with `tar=false` its members into a directory. Raises BuildError, StoreError."""
     if not output.destination:
         return  # `type=docker` alone is what --load means: it is in the store
-    names = [reference.familiar for reference in build.request.tags] or [image.id]
-    images = build.engine.images
     if output.options.get("tar", "true").lower() not in ("false", "0"):
-        images.save(names, output.destination, format=f"{output.kind}-archive")
+        write(output.destination)
         return
     from duckweed.build.unpack import unpack_context
 
     whole = scratch.new_path(build.layout, "output")
     try:
-        images.save(names, whole, format=f"{output.kind}-archive")
+        write(whole)
         os.makedirs(output.destination, exist_ok=True)
         unpack_context(build.layout, whole, output.destination)
     except OSError as error:
@@ -179,35 +222,36 @@ def _export_archive(build: Build, output: Output, image: Image) -> None:
         scratch.discard_file(whole)
 
 
-def write_results(build: Build, image: Image | None) -> None:
-    """`--iidfile` and `--metadata-file`. Raises BuildError."""
+def write_results(build: Build, image: Image | None, index: Descriptor | None = None) -> None:
+    """`--iidfile` and `--metadata-file`; `index` is over the images of several platforms.
+
+    Raises BuildError.
+    """
     request = build.request
     try:
         if request.iidfile and image is not None:
             with open(request.iidfile, "w") as file:
-                file.write(image.id)
+                file.write(index.digest if index else image.id)
         if request.metadata_file:
             with open(request.metadata_file, "w") as file:
-                file.write(json.dumps(metadata(build, image), indent=2))
+                file.write(json.dumps(metadata(build, image, index), indent=2))
     except OSError as error:
         raise BuildError(
             f"cannot write `{error.filename}`: {(error.strerror or str(error)).lower()}"
         ) from None
 
 
-def metadata(build: Build, image: Image | None) -> dict[str, Any]:
+def metadata(build: Build, image: Image | None, index: Descriptor | None = None) -> dict[str, Any]:
     """What `--metadata-file` says, by buildx's names."""
     document: dict[str, Any] = {"buildx.build.ref": f"duckweed/{os.urandom(12).hex()}"}
     if image is None:
         return document
-    document["containerimage.config.digest"] = image.id
-    document["containerimage.digest"] = image.manifest
-    size = build.engine.images.blobs.size(image.manifest) or 0
-    document["containerimage.descriptor"] = {
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "digest": image.manifest,
-        "size": size,
-    }
+    if index is None:
+        size = build.engine.images.blobs.size(image.manifest) or 0
+        index = Descriptor(OCI_MANIFEST, image.manifest, size)
+        document["containerimage.config.digest"] = image.id
+    document["containerimage.descriptor"] = index.as_dict()
+    document["containerimage.digest"] = index.digest
     if build.request.tags:
         document["image.name"] = ",".join(str(reference) for reference in build.request.tags)
     return document

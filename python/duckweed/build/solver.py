@@ -81,9 +81,9 @@ class Build:
         self.agents = Agents(request.ssh)
         self.network = request.run_options().network
         self.now = int(time.time())
-        self.epoch = _epoch(request.build_args)
         predefined = platform_args(Platform.host(), target, request.target, request.build_args)
         self.scope = global_scope(dockerfile, predefined, request.build_args)
+        self.epoch = _epoch(request.build_args, self.scope)
         self.arguments = config_steps.Arguments(request.build_args, self.scope)
         self.proxies = {name: value for name, value in request.build_args.items() if is_proxy(name)}
         self.cancel_fd, self._cancel_write = os.pipe()
@@ -98,6 +98,10 @@ class Build:
         self._remote: Remote | None = None
         self.failed: tuple[Vertex, Instruction] | None = None
         self.debugger: Any = None
+        # What progress puts before a stage's name when there are several platforms.
+        self.label = ""
+        # Bases that are for another platform: (FROM, name, its platform, the one wanted).
+        self.misfits: list[tuple[Instruction, str, str, str]] = []
 
     @property
     def remote(self) -> Remote:
@@ -278,9 +282,11 @@ class Build:
     def _find_image(self, name: str, platform: Platform, one: Instruction) -> StageState:
         vertex = self.progress.begin(f"[internal] load metadata for {_canonical(name)}", internal=True)
         try:
-            from duckweed.build.bases import find_base
+            from duckweed.build.bases import find_base, suits
 
-            image = find_base(self.engine, name, platform, self.request.pull, vertex)
+            image = find_base(self.engine, name, platform, self.request.pull)
+            if not suits(image, platform):
+                self.misfits.append((one, name, str(Platform.of(image.config)), str(platform)))
             state = self._state_of(image.id, platform)
         except DuckweedError as error:
             vertex.fail(error.message)
@@ -467,7 +473,7 @@ class _StageRun:
 
     def _prefix(self, index: int) -> str:
         only = len(self._build.dockerfile.stages) == 1
-        name = "" if only else f"{self._stage.title} "
+        name = self._build.label + ("" if only else f"{self._stage.title} ")
         width = len(str(self._total))
         return f"[{name}{index:{width}d}/{self._total}] "
 
@@ -580,8 +586,10 @@ def _platform(opening: Instruction, text: str, written: str) -> Platform:
         raise opening.error(f"failed to parse platform {written}: {error.message}", error.hint) from None
 
 
-def _epoch(args: Mapping[str, str]) -> int | None:
-    text = args.get("SOURCE_DATE_EPOCH", os.environ.get("SOURCE_DATE_EPOCH", ""))
+def _epoch(args: Mapping[str, str], scope: Mapping[str, str]) -> int | None:
+    """SOURCE_DATE_EPOCH as a build argument, in our own environment, or as an ARG before the first FROM."""
+    given = os.environ.get("SOURCE_DATE_EPOCH") or scope.get("SOURCE_DATE_EPOCH", "")
+    text = args.get("SOURCE_DATE_EPOCH", given)
     if not text:
         return None
     if not text.isascii() or not text.isdigit():

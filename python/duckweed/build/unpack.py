@@ -137,10 +137,10 @@ def layer_with_archives(
             try:
                 for archive in archives:
                     with open_tar(archive) as tar:
-                        _Rewriter(plan, target, out).add(tar)
+                        _Rewriter(plan, target, out, build.epoch).add(tar)
             except (tarfile.TarError, EOFError) as error:
                 raise BuildError(f"cannot unpack `{os.path.basename(archive)}`: {error}") from None
-            _Rewriter(plan, target, out).add_plan()
+            _Rewriter(plan, target, out, build.epoch).add_plan()
         return build.layering.add_tar(state, path)
     finally:
         remove_tree(work)
@@ -149,8 +149,9 @@ def layer_with_archives(
 class _Rewriter:
     """Puts the members of an archive beneath a directory of the image."""
 
-    def __init__(self, plan: CopyPlan, target: str, out: tarfile.TarFile) -> None:
+    def __init__(self, plan: CopyPlan, target: str, out: tarfile.TarFile, epoch: int | None) -> None:
         self._plan = plan
+        self._latest = float("inf") if epoch is None else epoch
         self._base = plan.below.resolve(target.strip("/"))
         self._out = out
         plan.make_directories(self._base)
@@ -165,7 +166,7 @@ class _Rewriter:
             new = tarfile.TarInfo(where)
             for name in ("mode", "mtime", "type", "size", "devmajor", "devminor", "uid", "gid"):
                 setattr(new, name, getattr(member, name))
-            new.mtime = int(member.mtime)
+            new.mtime = int(min(member.mtime, self._latest))
             new.linkname = self._where(member.linkname) if member.islnk() else member.linkname
             if member.issparse():
                 new.type = tarfile.REGTYPE
@@ -195,6 +196,7 @@ class _Rewriter:
         entry = self._plan.entries[path]
         info = tarfile.TarInfo(path)
         info.mode, info.uid, info.gid, info.mtime = entry.mode, entry.uid, entry.gid, entry.time
+        info.mtime = min(info.mtime, self._latest)
         if entry.is_directory:
             info.type = tarfile.DIRTYPE
             self._out.addfile(info)

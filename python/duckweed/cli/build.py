@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _FLAGS = (
     Flag("add-host", "", LIST, "Add a line to /etc/hosts (host:ip)"),
     Flag("allow", "", LIST, "Accepted for Docker's sake: nothing here needs an entitlement"),
-    Flag("annotation", "", LIST, "Not in this release"),
+    Flag("annotation", "", LIST, "Annotate the manifest (KEY=VALUE; index:, manifest-descriptor: before it)"),
     Flag("attest", "", LIST, "Accepted for Docker's sake when disabled"),
     Flag("build-arg", "", LIST, "Set a variable for ARG (NAME=VALUE, or NAME from the environment)"),
     Flag(
@@ -44,7 +44,7 @@ _FLAGS = (
     Flag("no-cache", "", BOOL, "Do every step anew"),
     Flag("no-cache-filter", "", LIST, "Do the steps of these stages anew"),
     Flag("output", "o", LIST, "Where the result goes (type=local|tar|oci|docker|image,dest=PATH)"),
-    Flag("platform", "", LIST, "Platform of the image"),
+    Flag("platform", "", LIST, "Platform of the image; several make an index"),
     Flag("progress", "", STRING, "How to show progress: auto, plain, tty, rawjson or quiet"),
     Flag("provenance", "", STRING, "Accepted for Docker's sake when false"),
     Flag("pull", "", BOOL, "Ask the registry for newer base images"),

@@ -84,13 +84,16 @@ class Descriptor:
 
 
 class Manifest:
-    """One image's manifest: `config` and `layers` (bottom first)."""
+    """One image's manifest: `config`, `layers` (bottom first) and `annotations`."""
 
-    __slots__ = ("config", "layers")
+    __slots__ = ("annotations", "config", "layers")
 
-    def __init__(self, config: Descriptor, layers: list[Descriptor]) -> None:
+    def __init__(
+        self, config: Descriptor, layers: list[Descriptor], annotations: dict[str, str] | None = None
+    ) -> None:
         self.config = config
         self.layers = layers
+        self.annotations = annotations or {}
 
     @classmethod
     def read(cls, content: bytes, what: str) -> Manifest:
@@ -109,18 +112,41 @@ class Manifest:
         for layer in layers:
             if layer.media_type.endswith("+encrypted"):
                 raise BadImage(f"{what}: layer `{layer.digest}` is encrypted")
-        return cls(config, layers)
+        annotations = object_field(document, "annotations", what)
+        return cls(
+            config, layers, {key: value for key, value in annotations.items() if isinstance(value, str)}
+        )
 
     @staticmethod
-    def compose(config: Descriptor, layers: list[Descriptor]) -> bytes:
+    def compose(
+        config: Descriptor, layers: list[Descriptor], annotations: dict[str, str] | None = None
+    ) -> bytes:
         """The bytes of a new OCI manifest: the same parts give the same bytes, hence the same digest."""
-        document = {
+        document: dict[str, Any] = {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
             "config": config.as_dict(),
             "layers": [layer.as_dict() for layer in layers],
         }
+        if annotations:
+            document["annotations"] = annotations
         return json.dumps(document, separators=(",", ":")).encode()
+
+
+def compose_index(
+    entries: list[tuple[Descriptor, Platform]], annotations: dict[str, str] | None = None
+) -> bytes:
+    """The bytes of an OCI index over images and the platforms they are for."""
+    manifests = []
+    for entry, platform in entries:
+        named: dict[str, Any] = {**entry.as_dict(), "platform": platform.as_dict()}
+        if entry.annotations:
+            named["annotations"] = entry.annotations
+        manifests.append(named)
+    document: dict[str, Any] = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
+    if annotations:
+        document["annotations"] = annotations
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 def read_index(content: bytes, what: str) -> list[Descriptor]:

@@ -66,6 +66,11 @@ class Platform:
         fields = (document.get("os"), document.get("architecture"), document.get("variant"))
         return cls(*(field if isinstance(field, str) else "" for field in fields))
 
+    def as_dict(self) -> dict[str, str]:
+        """As it stands in an index."""
+        found = {"architecture": self.architecture, "os": self.os}
+        return {**found, "variant": self.variant} if self.variant else found
+
     def rank(self, wanted: Platform) -> int | None:
         """How well this platform's images suit `wanted`: 0 is exact, larger is worse, None cannot run."""
         if self.os != wanted.os:

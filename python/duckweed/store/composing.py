@@ -48,12 +48,15 @@ def keep(
     layers: Sequence[Descriptor],
     names: Sequence[Reference],
     written: list[str],
+    annotations: dict[str, str] | None = None,
 ) -> Image | None:
     """Puts the documents into the store, records the image under `names` (or none), and confirms that all is
     there: None when a remover came between. What is written is added to `written`, for `references.collect`.
     """
     content = json.dumps(config, separators=(",", ":")).encode()
-    manifest = Manifest.compose(Descriptor(OCI_CONFIG, digest_of(content), len(content)), list(layers))
+    manifest = Manifest.compose(
+        Descriptor(OCI_CONFIG, digest_of(content), len(content)), list(layers), annotations
+    )
     chain = chain_ids(config["rootfs"]["diff_ids"])
     own = store.own
     image_id, manifest_digest = own.blobs.put(content), own.blobs.put(manifest)

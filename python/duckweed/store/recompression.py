@@ -35,7 +35,7 @@ def recompressed(store: ImageStore, content: bytes, wanted: str) -> bytes:
         layer if layer.media_type.endswith("gzip") else _gzipped(store, layer) for layer in manifest.layers
     ]
     config = Descriptor(OCI_CONFIG, manifest.config.digest, manifest.config.size)
-    return Manifest.compose(config, [_as_oci(layer) for layer in layers])
+    return Manifest.compose(config, [_as_oci(layer) for layer in layers], manifest.annotations)
 
 
 def _as_oci(layer: Descriptor) -> Descriptor:

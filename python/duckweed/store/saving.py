@@ -13,9 +13,11 @@ import json
 
 from duckweed import _core
 from duckweed.errors import BadImage, Conflict, UsageError
+from duckweed.oci.digest import digest_of
 from duckweed.oci.manifest import (
     CONTAINERD_NAME,
     OCI_CONFIG,
+    OCI_INDEX,
     OCI_LAYER,
     OCI_MANIFEST,
     REF_NAME,
@@ -26,7 +28,7 @@ from duckweed.oci.reference import Reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from duckweed.store.image import Image
@@ -42,23 +44,30 @@ class Saved:
 
     __slots__ = ("config", "image", "layers", "manifest", "manifest_type", "references")
 
-    def __init__(self, store: ImageStore, image: Image, docker: bool) -> None:
+    def __init__(self, store: ImageStore, image: Image, docker: bool, compression: str = "") -> None:
         self.image = image
         self.references: list[Reference] = []
         self.manifest = store.blobs.read(image.manifest)
+        if compression == "gzip":
+            from duckweed.store.recompression import recompressed
+
+            self.manifest = recompressed(store, self.manifest, compression)
         self.manifest_type = str(json.loads(self.manifest).get("mediaType") or OCI_MANIFEST)
         self.config = store.blobs.read(image.id)
         record = store.records.image(image.id) or {}
         came = bool(record.get("original")) and record.get("manifest") == image.manifest
-        is_open = docker or not came
-        stated = Manifest.read(self.manifest, f"manifest `{image.manifest}`").layers
+        is_open = (docker or not came) and compression != "zstd"
+        read = Manifest.read(self.manifest, f"manifest `{image.manifest}`")
+        packings = ("zstd", "gzip") if compression == "uncompressed" else ("zstd",)
         self.layers = [
-            _Layer(store, image, index, layer, is_open and layer.media_type.endswith("zstd"))
-            for index, layer in enumerate(stated)
+            _Layer(store, image, index, layer, is_open and layer.media_type.endswith(packings))
+            for index, layer in enumerate(read.layers)
         ]
         if any(layer.is_unpacked for layer in self.layers):
             config = Descriptor(OCI_CONFIG, image.id, len(self.config))
-            self.manifest = Manifest.compose(config, [layer.descriptor for layer in self.layers])
+            self.manifest = Manifest.compose(
+                config, [layer.descriptor for layer in self.layers], read.annotations
+            )
             self.manifest_type = OCI_MANIFEST
 
 
@@ -100,6 +109,41 @@ def save(store: ImageStore, names: Iterable[str], out_fd: int, archive_format: s
     docker = archive_format == DOCKER_ARCHIVE
     saved = _choose(store, names, docker)
     _core.write_archive(out_fd, _parts(saved, docker))
+
+
+def save_built(
+    store: ImageStore,
+    images: Sequence[Image],
+    references: Sequence[Reference],
+    out_fd: int,
+    *,
+    docker: bool,
+    compression: str = "",
+    index: Callable[[list[Descriptor]], bytes] | None = None,
+    annotations: dict[str, str] | None = None,
+) -> str:
+    """Writes what a build made, under its names; with `index`, which composes one over the images' manifests,
+    they are one image of several platforms. `compression` is how the layers are packed (`gzip`, `zstd`,
+    `uncompressed`, or as `save` does), `annotations` go beside the name. Returns the digest of what the names
+    mean. Raises as `save`.
+    """
+    saved = [Saved(store, image, docker, compression) for image in images]
+    if index is None:
+        saved[0].references = list(references)
+        _core.write_archive(out_fd, _parts(saved, docker, annotations))
+        return digest_of(saved[0].manifest)
+    content = index(
+        [Descriptor(one.manifest_type, digest_of(one.manifest), len(one.manifest)) for one in saved]
+    )
+    blobs = _blobs(saved)
+    _put(blobs, content)
+    entry = Descriptor(OCI_INDEX, digest_of(content), len(content)).as_dict()
+    entries = [
+        {**entry, "annotations": {**(annotations or {}), **_annotations(reference)}}
+        for reference in references
+    ]
+    _core.write_archive(out_fd, _layout(blobs, entries or [entry], []))
+    return digest_of(content)
 
 
 def _choose(store: ImageStore, names: Iterable[str], docker: bool) -> list[Saved]:
@@ -147,33 +191,46 @@ def _local(reference: Reference) -> list[Reference]:
         return []
 
 
-def _parts(saved: list[Saved], docker: bool) -> list[Part]:
+def _blobs(saved: list[Saved]) -> dict[str, Part]:
     blobs: dict[str, Part] = {}
-    entries: list[dict[str, Any]] = []
     for one in saved:
-        manifest = _put(blobs, one.manifest)
+        _put(blobs, one.manifest)
         _put(blobs, one.config)
         for layer in one.layers:
             digest, size = layer.descriptor.digest, layer.descriptor.size
             blobs.setdefault(digest, (_member(digest), layer.path, size, layer.is_unpacked))
-        entry = {"mediaType": one.manifest_type, "digest": manifest, "size": len(one.manifest)}
-        named = [{**entry, "annotations": _annotations(reference)} for reference in one.references]
-        entries += named or [entry]
-    index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries}
+    return blobs
+
+
+def _parts(saved: list[Saved], docker: bool, annotations: dict[str, str] | None = None) -> list[Part]:
+    entries: list[dict[str, Any]] = []
+    for one in saved:
+        digest, size = digest_of(one.manifest), len(one.manifest)
+        entry: dict[str, Any] = {"mediaType": one.manifest_type, "digest": digest, "size": size}
+        if annotations:
+            entry["annotations"] = annotations
+        entries += [
+            {**entry, "annotations": {**(annotations or {}), **_annotations(reference)}}
+            for reference in one.references
+        ] or [entry]
+    return _layout(_blobs(saved), entries, saved if docker else [])
+
+
+def _layout(blobs: dict[str, Part], entries: list[dict[str, Any]], docker: list[Saved]) -> list[Part]:
+    """The members of the archive; `docker` are the images that older readers look for."""
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
     parts: list[Part] = [("blobs/", b"", 0, False), ("blobs/sha256/", b"", 0, False)]
     parts += [blobs[digest] for digest in sorted(blobs)]
     parts.append(_document("index.json", index))
     if docker:
-        parts.append(_document("manifest.json", [_docker_entry(one) for one in saved]))
+        parts.append(_document("manifest.json", [_docker_entry(one) for one in docker]))
     parts.append(_document("oci-layout", {"imageLayoutVersion": "1.0.0"}))
     if docker:
-        parts.append(_document("repositories", _repositories(saved)))
+        parts.append(_document("repositories", _repositories(docker)))
     return parts
 
 
 def _put(blobs: dict[str, Part], content: bytes) -> str:
-    from duckweed.oci.digest import digest_of
-
     digest = digest_of(content)
     blobs[digest] = (_member(digest), content, len(content), False)
     return digest
