@@ -42,6 +42,26 @@ def test_tcp_from_container_an_upload_ends_with_a_half_close_and_is_answered(
     assert python(script.format(port=serve(talk)), LOOPBACK).strip() == hashlib.sha256(data).hexdigest()
 
 
+def test_tcp_an_end_that_comes_with_the_last_bytes_is_seen(serve: Serve, python: Callable[..., str]) -> None:
+    """Said and hung up before anybody looked: the bytes and the end are one event for who waits."""
+
+    def talk(client: socket.socket) -> None:
+        client.sendall(b"all there is")
+
+    script = f"""
+import socket
+for _ in range(300):
+    with socket.create_connection(("10.0.2.2", {serve(talk)}), 20) as peer:
+        peer.settimeout(20)
+        heard = b""
+        while piece := peer.recv(100):
+            heard += piece
+        assert heard == b"all there is", heard
+print("seen")
+"""
+    assert python(script, "--network", "bridge", "--allow-host-loopback") == "seen\n"
+
+
 def test_tcp_a_peer_that_stops_reading_stops_the_sender_and_loses_nothing(
     serve: Serve, python: Callable[..., str]
 ) -> None:

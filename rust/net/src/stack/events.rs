@@ -63,6 +63,8 @@ pub struct Happened {
     pub readable: bool,
     /// There is room to write, or an error to be found out.
     pub writable: bool,
+    /// The other side says no more: behind what is to be read comes the end, and no further event.
+    pub ended: bool,
 }
 
 /// The epoll descriptor.
@@ -101,9 +103,11 @@ impl Events {
         let count = epoll::wait(&self.0, &mut events[..], Some(&now)).unwrap_or(0);
         let read = EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
         let write = EventFlags::OUT | EventFlags::HUP | EventFlags::ERR;
+        let end = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
         let happened = |flags: EventFlags| Happened {
             readable: flags.intersects(read),
             writable: flags.intersects(write),
+            ended: flags.intersects(end),
         };
         events[..count]
             .iter()

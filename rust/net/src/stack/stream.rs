@@ -44,6 +44,8 @@ pub struct Stream {
     pub socket: Option<OwnedFd>,
     pub readable: bool,
     pub writable: bool,
+    /// The host's socket has no more than what is in it.
+    pub ended: bool,
     /// The host's socket was told that the container has no more.
     pub is_shut: bool,
     /// It is on the list of those to be looked after.
@@ -88,6 +90,7 @@ impl Stream {
             socket: Some(socket),
             readable: false,
             writable: false,
+            ended: false,
             is_shut: false,
             is_touched: false,
             timer: None,
@@ -128,7 +131,7 @@ impl Stream {
             if !self.readable || endpoint.room() == 0 {
                 break;
             }
-            self.readable = fill(endpoint, socket.as_fd(), link);
+            self.readable = fill(endpoint, socket.as_fd(), self.ended, link);
         }
         endpoint.settle(now);
         if endpoint.was_reset() {
@@ -177,7 +180,7 @@ impl Stream {
 const FEW: usize = 8 * 1024;
 
 /// Takes a chunk from the host's socket; answers whether there may be more.
-fn fill(endpoint: &mut Endpoint, socket: BorrowedFd<'_>, link: &mut Link) -> bool {
+fn fill(endpoint: &mut Endpoint, socket: BorrowedFd<'_>, ended: bool, link: &mut Link) -> bool {
     let mut chunk = link.take_chunk();
     // Not a byte more than is wanted: the rest waits in the host's socket, whose sender learns of it.
     let most = endpoint.room().min(endpoint.burst()).min(chunk.len());
@@ -194,8 +197,9 @@ fn fill(endpoint: &mut Endpoint, socket: BorrowedFd<'_>, link: &mut Link) -> boo
         }
         Ok((count, _)) => {
             endpoint.push_copy(&chunk[..count]);
-            // What came in one piece was all, most likely; the next event says so if not.
-            count == most
+            // What came in one piece was all, and the next event tells of more; but the end may have come in the
+            // same event as the last piece.
+            count == most || ended
         }
         Err(Errno::INTR) => true,
         Err(Errno::AGAIN) => false,

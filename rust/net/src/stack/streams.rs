@@ -186,6 +186,7 @@ impl Stack {
         let Some(stream) = self.streams.slots.get_mut(number) else { return };
         stream.readable |= happened.readable;
         stream.writable |= happened.writable;
+        stream.ended |= happened.ended;
         let Phase::Connecting(waiting) = &stream.phase else { return self.streams.touch(number) };
         let Some(socket) = stream.socket.as_ref().filter(|_| happened.writable) else { return };
         match sockopt::socket_error(socket) {
