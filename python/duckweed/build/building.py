@@ -67,6 +67,23 @@ class Building:
         finally:
             context.close()
 
+    def describe(self, call: str) -> dict[str, Any]:
+        """The document of `--call targets` or `--call outline`, without building."""
+        from duckweed.build.solver import needed_stages
+        from duckweed.dockerfile import outline
+        from duckweed.dockerfile.scope import global_scope, platform_args
+
+        context, dockerfile = self._read()
+        context.close()
+        if call == "targets":
+            return outline.targets(dockerfile)
+        request = self._request
+        target = dockerfile.target(request.target)
+        predefined = platform_args(Platform.host(), self._platform(), request.target, request.build_args)
+        scope = global_scope(dockerfile, predefined, request.build_args)
+        stages = needed_stages(dockerfile, target, scope, request.contexts)
+        return outline.outline(dockerfile, target, stages, scope, request.build_args)
+
     def _read(self) -> tuple[Context, Dockerfile]:
         """The context and the Dockerfile, wherever each comes from."""
         request = self._request

@@ -31,7 +31,7 @@ _FLAGS = (
     Flag(
         "cache-to", "", LIST, "Where to write the cache (type=local,dest=DIR, registry or inline; mode=max)"
     ),
-    Flag("call", "", STRING, "What to do: build or check"),
+    Flag("call", "", STRING, "What to do: build, check, outline or targets (,format=json)"),
     Flag("check", "", BOOL, "Look for mistakes in the Dockerfile and build nothing"),
     Flag("debug-shell", "", BOOL, "Open a shell in a RUN that failed"),
     Flag("file", "f", STRING, "Name of the Dockerfile (- is stdin)", completes="file"),
@@ -102,15 +102,13 @@ def build(call: Call) -> int:
     given = {key: value for key, value in call.given.items() if key not in _IGNORED | _HERE}
     _refuse(call)
     request = BuildRequest(call.arguments[0], given)
-    what = "check" if call.get("check") else call.get("call") or "build"
-    if what not in ("build", "check", "lint"):
-        raise UsageError(f"unknown call `{what}`", "it is `build` or `check`", exit_code=1)
+    what, is_json = _method(call)
     display = open_display(
         "quiet" if call.get("quiet") or what != "build" else call.get("progress") or "auto"
     )
     building = Building(call.engine, request, Progress(display.show), sys.stdin.buffer)
     if what != "build":
-        return _show_findings(building.check())
+        return _show_call(building, what, is_json)
     try:
         image = building.run(_debugger(display) if call.get("debug_shell") else None)
     except DuckweedError as error:
@@ -125,6 +123,33 @@ def build(call: Call) -> int:
         _mention(building.report)
     if call.get("quiet") and image is not None:
         sys.stdout.write(f"{image.id}\n")
+    return 0
+
+
+def _method(call: Call) -> tuple[str, bool]:
+    """What `--check` or `--call METHOD,format=json` asks for, and whether the answer is to be JSON."""
+    what, *options = str("check" if call.get("check") else call.get("call") or "build").split(",")
+    what = "check" if what == "lint" else what
+    if what not in ("build", "check", "outline", "targets"):
+        raise UsageError(
+            f"unknown call `{what}`", "it is `build`, `check`, `outline` or `targets`", exit_code=1
+        )
+    for option in options:
+        key, _, value = option.partition("=")
+        if (key, value) not in (("format", "json"), ("format", "text")) and key != "ignorestatus":
+            raise UsageError(f"unknown option `{option}` of --call", "write `format=json`", exit_code=1)
+    return what, "format=json" in options
+
+
+def _show_call(building: Building, what: str, is_json: bool) -> int:
+    from duckweed.cli import build_calls
+
+    if what == "check":
+        report = building.check()
+        sys.stdout.write(build_calls.findings_json(report) if is_json else build_calls.findings_text(report))
+        return 1 if report.findings else 0
+    document = building.describe(what)
+    sys.stdout.write(build_calls.as_json(document) if is_json else build_calls.TEXTS[what](document))
     return 0
 
 
@@ -186,16 +211,3 @@ def _mention(report: Report) -> None:
     lines = [f"\n {count} warning{'s' if count > 1 else ''} found (use --check to expand):"]
     lines += [f" - {one.rule}: {one.message} (line {one.first})" for one in report.findings]
     sys.stderr.write("\n".join(lines) + "\n")
-
-
-def _show_findings(report: Report) -> int:
-    """`--check`: every finding with its rule, its page and the lines."""
-    if not report.findings:
-        sys.stdout.write("Check complete, no warnings found.\n")
-        return 0
-    count = len(report.findings)
-    sys.stdout.write(f"Check complete, {count} warning{'s have' if count > 1 else ' has'} been found!\n")
-    for one in report.findings:
-        sys.stdout.write(f"\nWARNING: {one.rule} - {one.url}\n{one.message}\n")
-        sys.stdout.write(f"{report.source.excerpt(one.first, one.last)}\n")
-    return 1
