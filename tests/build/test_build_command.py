@@ -275,6 +275,19 @@ def test_layers_made_without_source_date_epoch_do_not_count_with_it(context: Pat
     assert build(text, flag, "--no-cache").image == first.image
 
 
+def test_triggers_of_an_image_run_in_the_build_that_is_from_it(build: Build, context: Path) -> None:
+    (context / "a").write_text("a\n")
+    base = "FROM busybox\nONBUILD COPY --from=tools /x /x\nONBUILD RUN --mount=from=tools,target=/m cat /m/x > /y"
+    build(base + "\nONBUILD COPY a /a\n", "-t", "triggers:1")
+    text = "FROM busybox AS tools\nRUN echo hi > /x\nFROM triggers:1 AS mid\nRUN cat /x /y /a > /all\n"
+    built = build(text + "FROM mid\nRUN test \"$(cat /all | tr '\\n' ' ')\" = 'hi hi a '\n")
+    assert "[mid 2/5] ONBUILD COPY --from=tools /x /x" in built.stderr
+    assert len(built.done) + len(built.cached) == 6
+    later = "FROM triggers:1 AS one\nFROM one AS tools\nFROM busybox\nCOPY --from=one /x /x\n"
+    failed = build(later, check=False)
+    assert 'cannot copy from stage "tools"' in failed.stderr
+
+
 def test_independent_stages_run_side_by_side(build: Build, tmp_path: Path) -> None:
     # Each waits for the other: one after the other they would never end.
     text = (

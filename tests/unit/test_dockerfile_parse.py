@@ -105,7 +105,7 @@ def test_lists_and_other_instructions_have_no_heredocs() -> None:
 def test_a_trigger_keeps_its_heredoc() -> None:
     trigger = one("ONBUILD RUN <<E\nx\nE\n").arguments
     assert trigger == ["RUN <<E\nx\nE"]
-    (again,) = parse_triggers(trigger, parse("FROM b").stages[0].opening)
+    (again,) = parse_triggers(trigger, parse("FROM b").stages[0])
     assert again.heredocs[0].content == "x\n"
     assert again.is_trigger
 

@@ -96,6 +96,7 @@ class Build:
         self._working: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
         self._remote: Remote | None = None
+        self._first_error: BaseException | None = None
         self.failed: tuple[Vertex, Instruction] | None = None
         self.debugger: Any = None
         # What progress puts before a stage's name when there are several platforms.
@@ -125,6 +126,13 @@ class Build:
         """Whether the steps are to end."""
         return self._cancelled.is_set()
 
+    def fail(self, error: BaseException) -> None:
+        """A stage has ended with an error: the first one is the build's, and ends the others."""
+        with self._lock:
+            if self._first_error is None and not isinstance(error, InterruptedError):
+                self._first_error = error
+        self.cancel()
+
     def cancel(self) -> None:
         """Ends all steps."""
         if not self._cancelled.is_set():
@@ -152,6 +160,9 @@ class Build:
             for stage in needed_stages(self.dockerfile, target, self.scope, self.request.contexts):
                 self._stages[stage.index].start()
             return self._stages[target.index].result()
+        except InterruptedError:
+            # Another stage failed, and this one was told to end.
+            raise self._first_error or KeyboardInterrupt() from None
         finally:
             self.cancel()
             for run in self._stages.values():
@@ -219,9 +230,10 @@ class Build:
         return LayersOrigin(state, self.layering, self.place, self.layout.root)
 
     def _user_of(self, one: Instruction) -> Stage:
+        if one.is_trigger:
+            return self.dockerfile.stages[one.stage]
         line = one.line.first
-        inside = [stage for stage in self.dockerfile.stages if stage.opening.line.first <= line]
-        return inside[-1] if inside and not one.is_trigger else self.dockerfile.stages[-1]
+        return [stage for stage in self.dockerfile.stages if stage.opening.line.first <= line][-1]
 
     def named_context(self, name: str, one: Instruction) -> Origin | None:
         """A `--build-context` of this name."""
@@ -420,14 +432,14 @@ class _StageRun:
             self._state = self._solve()
         except BaseException as error:
             self._error = error
-            self._build.cancel()
+            self._build.fail(error)
         finally:
             self._done.set()
 
     def _solve(self) -> StageState:
         build, stage = self._build, self._stage
         state = self._begin()
-        steps = [*parse_triggers(state.triggers, stage.opening), *stage.instructions]
+        steps = [*parse_triggers(state.triggers, stage), *stage.instructions]
         state.triggers = []
         self._total = self._index + sum(one.keyword in _COUNTED for one in steps)
         if self._index:

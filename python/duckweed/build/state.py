@@ -81,10 +81,11 @@ class StageState:
         state.arguments = dict(self.arguments)
         state.has_cmd = False
         state._enter(keep=self.environment)
+        state.triggers = list(state.config.pop("OnBuild", None) or ())
         return state
 
     def _enter(self, keep: Mapping[str, str] | None = None) -> None:
-        """What every stage begins with: a PATH, the image's variables, its triggers taken out."""
+        """What every stage begins with: a PATH, and the image's variables."""
         environment = self.config.setdefault("Env", None) or []
         if not any(entry.startswith("PATH=") for entry in environment):
             environment = [*environment, "PATH=" + PATH]
@@ -93,7 +94,6 @@ class StageState:
         for entry in environment:
             name, _, value = entry.partition("=")
             self.environment[name] = value
-        self.triggers = list(self.config.pop("OnBuild", None) or ())
         self.workdir = "/" + (self.config.get("WorkingDir") or "/").strip("/")
 
     @property

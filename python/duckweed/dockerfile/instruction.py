@@ -26,7 +26,8 @@ class Instruction:
     """`keyword` is the word in capitals, `typed` as it was written, `text` the whole logical line.
 
     `arguments` are a JSON list's strings (`is_list`), the words of instructions that take words, or the whole
-    rest in one. Nothing is expanded yet. `is_trigger` marks one that came from a base image's ONBUILD.
+    rest in one. Nothing is expanded yet. `is_trigger` marks one that came from a base image's ONBUILD, and
+    `stage` is then the number of the stage whose base that is.
     """
 
     __slots__ = (
@@ -40,6 +41,7 @@ class Instruction:
         "pairs",
         "rest",
         "source",
+        "stage",
         "typed",
     )
 
@@ -53,6 +55,7 @@ class Instruction:
         self.rest = ""
         self.is_list = False
         self.is_trigger = False
+        self.stage = -1
         self.pairs: list[Pair] = []
         self.heredocs: list[Heredoc] = line.heredocs
 

@@ -97,8 +97,9 @@ def parse(content: bytes | str, name: str = "Dockerfile") -> Dockerfile:
     return dockerfile
 
 
-def parse_triggers(expressions: list[str], opening: Instruction) -> list[Instruction]:
-    """The instructions of a base image's ONBUILD, standing where its FROM stands. Raises DockerfileError."""
+def parse_triggers(expressions: list[str], stage: Stage) -> list[Instruction]:
+    """The instructions of a base image's ONBUILD, in the stage that is FROM it. Raises DockerfileError."""
+    opening = stage.opening
     found = []
     for expression in expressions:
         source = Source(expression, f"{opening.source.name}: ONBUILD trigger")
@@ -107,5 +108,6 @@ def parse_triggers(expressions: list[str], opening: Instruction) -> list[Instruc
             if instruction.keyword in ("FROM", "ONBUILD", "MAINTAINER"):
                 raise opening.error(f"{instruction.keyword} isn't allowed as an ONBUILD trigger")
             instruction.is_trigger = True
+            instruction.stage = stage.index
             found.append(instruction)
     return found
