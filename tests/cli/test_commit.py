@@ -64,7 +64,7 @@ def test_one_id_and_a_range_give_the_same_layer(root: Path, archives: Path) -> N
     layers = {}
     for name in ("full", "single-uid"):
         run = runner(root, {"DUCKWEED_PRETEND": PLACES[name], "SOURCE_DATE_EPOCH": "1650000000"})
-        if name == "full" and '"full"' not in run("info", "--format", "{{json .}}").stdout:
+        if name == "full" and run("info", "--format", "{{.IdMap}}").stdout.strip() != "full":
             pytest.skip("this account has no subordinate ids")
         run("load", "-q", "-i", str(archives / "busybox.tar"), check=True)
         run("run", "--name", f"same-{name}", "busybox", "sh", "-c", CHANGES, check=True)

@@ -670,6 +670,35 @@ static void access_lists(void) {
     whose("mode_after", "f");
 }
 
+/* What is made in a directory with a default list: the umask has no say, directories hand it on. */
+static void default_lists(void) {
+    struct { unsigned version; struct { unsigned short tag, perm; unsigned id; } e[5]; } list = {
+        2, {{1, 7, -1}, {2, 6, 1000}, {4, 5, -1}, {16, 7, -1}, {32, 5, -1}}};
+    char got[128];
+    mkdir("d", 0755);
+    chmod("d", 0777);
+    umask(077);
+    CHECK("set", setxattr("d", "system.posix_acl_default", &list, sizeof list, 0));
+    make("d/f", 0666);
+    mkdir("d/d", 0775);
+    mkdir("d/d/d", 0700);
+    symlink("f", "d/l");
+    mknod("d/p", S_IFIFO | 0640, 0);
+    const char *all[] = {"d/f", "d/d", "d/d/d", "d/l", "d/p"};
+    for (int i = 0; i < 5; i++) {
+        whose(all[i], all[i]);
+        CHECK(all[i], lgetxattr(all[i], "system.posix_acl_access", got, sizeof got));
+        CHECK(all[i], lgetxattr(all[i], "system.posix_acl_default", got, sizeof got));
+    }
+    CHECK("own", getxattr("d/f", "system.posix_acl_access", got, sizeof got));
+    tell("own_user", "%d", got[4 + 2]);
+    tell("own_mask", "%d", got[4 + 3 * 8 + 2]);
+    become(1001, 1001);
+    make("d/of_user", 0666);
+    whose("of_user", "d/of_user");
+    CHECK("of_user", getxattr("d/of_user", "system.posix_acl_access", got, sizeof got));
+}
+
 /* --- peers, programs, oddities --- */
 
 static void peers(void) {
@@ -811,7 +840,7 @@ static const struct { const char *name; void (*body)(void); } CASES[] = {
     C(chown_basic), C(chown_kinds), C(chown_fd), C(chown_marks), C(names), C(reuse), C(stats), C(ids_root),
     C(ids_effective), C(ids_three), C(ids_groups), C(ids_fs), C(ids_inherit), C(ids_threads), C(ids_shown), C(caps),
     C(caps_bounding), C(caps_missing), C(user_open), C(user_change), C(user_names), C(user_access), C(root_access),
-    C(user_signal), C(new_files), C(devices), C(attributes), C(access_lists), C(peers), C(programs),
+    C(user_signal), C(new_files), C(devices), C(attributes), C(access_lists), C(default_lists), C(peers), C(programs),
     C(signals_during), C(killed_during), C(threads_at_once), C(refused),
 };
 

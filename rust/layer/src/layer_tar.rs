@@ -190,6 +190,8 @@ impl<W: Write> LayerTar<W> {
                 member.kind = Kind::HardLink;
                 member.link.clone_from(first);
                 member.size = 0;
+                // The first name told them.
+                member.xattrs.clear();
                 true
             }
             None => {

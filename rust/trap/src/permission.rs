@@ -139,6 +139,18 @@ pub fn list_under_mode(list: &[u8], mode: u32) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// What a new file gets from its directory's default list and the mode it is made with, acl(5): the mode
+/// that it has, and its own list unless that says no more than the mode. The umask has no say then.
+///
+/// `None` for what is no such list.
+pub fn inherited(default: &[u8], mode: u32) -> Option<(u32, Option<Vec<u8>>)> {
+    let of_list = mode_of_list(&entries(default)?);
+    let mode = (mode & !0o777) | (mode & 0o777 & of_list);
+    let names_others = entries(default)?.len() > 3;
+    let list = if names_others { list_under_mode(default, mode) } else { None };
+    Some((mode, list))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -194,5 +206,17 @@ mod tests {
         assert_eq!(mode_of_list(&entries(&list).unwrap()), 0o770);
         let after = list_under_mode(&list, 0o741).unwrap();
         assert_eq!(mode_of_list(&entries(&after).unwrap()), 0o741);
+    }
+
+    #[test]
+    fn a_directorys_default_list_decides_instead_of_the_umask() {
+        let none = u32::MAX;
+        let default = list(&[(1, 7, none), (4, 5, none), (8, 5, 12), (0x10, 7, none), (0x20, 5, none)]);
+        let (mode, own) = inherited(&default, 0o100_666).unwrap();
+        assert_eq!(mode, 0o100_664);
+        let expected = list(&[(1, 6, none), (4, 5, none), (8, 5, 12), (0x10, 6, none), (0x20, 4, none)]);
+        assert_eq!(own.unwrap(), expected);
+        let short = list(&[(1, 7, none), (4, 5, none), (0x20, 0, none)]);
+        assert_eq!(inherited(&short, 0o2777), Some((0o2750, None)));
     }
 }

@@ -8,8 +8,8 @@ use rustix::io::Errno;
 use crate::bearer;
 use crate::call::{errno, Call};
 use crate::credentials::{Credentials, Known};
-use crate::owners::{Key, Owners, Record, ACCESS_LIST};
-use crate::permission::{allows, Facts, EXECUTE};
+use crate::owners::{Key, Owners, Record, ACCESS_LIST, DEFAULT_LIST};
+use crate::permission::{allows, inherited, Facts, EXECUTE};
 use crate::view::{read_text, At, View};
 
 /// One container's emulation.
@@ -189,11 +189,14 @@ impl World {
         rustix::fs::chmodat(self.view.proc(), self.view.handle(fd), mode, AtFlags::empty())
     }
 
-    /// Whom a new file in a directory belongs to: its maker, but the group of a setgid directory.
-    pub fn owner_of_new(&self, who: &Credentials, directory: &Statx) -> (u32, u32) {
-        let gid =
-            if u32::from(directory.stx_mode) & 0o2000 != 0 { self.owner(directory).1 } else { who.gid.fs };
-        (who.uid.fs, gid)
+    /// What a new file of `who`'s in a directory gets: its maker as owner, but the group and the list of the directory.
+    pub fn heritage(&self, who: &Credentials, directory: &Statx) -> Heritage {
+        let record = self.record(directory);
+        let is_set_gid = u32::from(directory.stx_mode) & 0o2000 != 0;
+        let group = || record.map_or(directory.stx_gid, |record| record.gid);
+        let gid = if is_set_gid { group() } else { who.gid.fs };
+        let default = record.and_then(|record| record.xattrs.get(DEFAULT_LIST)).cloned();
+        Heritage { uid: who.uid.fs, gid, default }
     }
 
     /// Forgets a file whose last name is about to be, or was, taken away.
@@ -228,6 +231,47 @@ impl World {
         let text = read_text(&file).ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix("Max file locks"))?;
         Some(line.split_whitespace().next()?.parse().map_or(0, bearer::read))
+    }
+}
+
+/// What a new file gets from its maker and its directory.
+#[derive(Debug)]
+pub struct Heritage {
+    uid: u32,
+    gid: u32,
+    /// The directory's default access list.
+    default: Option<Vec<u8>>,
+}
+
+impl Heritage {
+    /// Whether a file that the kernel makes for root is the same.
+    pub fn says_nothing(&self) -> bool {
+        (self.uid, self.gid) == (0, 0) && self.default.is_none()
+    }
+
+    /// The permission bits of a file that its maker wants to have `mode`, with a umask.
+    pub fn mode(&self, mode: u32, umask: impl FnOnce() -> Result<u32, Errno>) -> Result<Mode, Errno> {
+        let mode = mode & 0o7777;
+        let of_list = self.default.as_deref().and_then(|list| inherited(list, mode));
+        Ok(Mode::from_raw_mode(match of_list {
+            Some((mode, _)) => mode,
+            None => mode & !umask()?,
+        }))
+    }
+
+    /// What is to be remembered of a file made with [`Heritage::mode`] of `mode`.
+    pub fn record(&self, mode: u32, kind: FileType) -> Record {
+        let mut record = Record::owned(self.uid, self.gid);
+        let Some(default) = self.default.as_ref().filter(|_| kind != FileType::Symlink) else {
+            return record;
+        };
+        if let Some((_, Some(list))) = inherited(default, mode) {
+            record.xattrs.insert(ACCESS_LIST.to_vec(), list);
+        }
+        if kind == FileType::Directory {
+            record.xattrs.insert(DEFAULT_LIST.to_vec(), default.clone());
+        }
+        record
     }
 }
 

@@ -4,14 +4,13 @@ use rustix::io::Errno;
 
 use crate::call::{Call, Outcome, Verdict, DONE, GO_ON};
 use crate::credentials::{capability, Credentials, FileCapabilities};
-use crate::owners::{ACCESS_LIST, CAPABILITY};
+use crate::owners::{ACCESS_LIST, CAPABILITY, DEFAULT_LIST};
 use crate::permission::{entries, list_under_mode, mode_of_list, owns};
 use crate::view::{At, HERE};
 use crate::world::{is_directory, World};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::os::fd::OwnedFd;
 
-const DEFAULT_LIST: &[u8] = b"system.posix_acl_default";
 const TRUSTED: &[u8] = b"trusted.";
 const LONGEST_NAME: usize = 255;
 const LARGEST_VALUE: usize = 64 * 1024;

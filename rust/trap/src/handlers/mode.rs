@@ -1,10 +1,12 @@
 //! chmod(2), truncate(2), utimensat(2): modes, sizes and times are real; only who may change them is not.
 
-use rustix::fs::{AtFlags, Mode};
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{AtFlags, Mode, Statx};
 use rustix::io::Errno;
 
 use crate::call::{Call, Outcome, DONE, GO_ON};
-use crate::credentials::capability;
+use crate::credentials::{capability, Credentials};
 use crate::permission::{allows, owns, WRITE};
 use crate::view::{At, HERE};
 use crate::world::{is_directory, World};
@@ -52,17 +54,34 @@ fn place(
     Ok(at.ok())
 }
 
-fn change_mode(world: &mut World, call: &Call, at: &At, mode: u32) -> Outcome {
+/// A file about to change.
+struct Changing<'a> {
+    file: OwnedFd,
+    stat: Statx,
+    /// Who must be asked whether they may, and can reach it; `None` for the container's own root.
+    who: Option<&'a Credentials>,
+}
+
+/// What a place is; `None` where the kernel is to do it, or to say why not.
+fn changing<'a>(world: &'a World, call: &Call, at: &At) -> Result<Option<Changing<'a>>, Errno> {
     let plain = world.is_plain_root(call)?;
-    let Ok(stat) = world.view.stat(at) else { return GO_ON };
+    let Ok(stat) = world.view.stat(at) else { return Ok(None) };
     let from_layer = world.owners.find_lower(world.view.file_system(&stat), &stat).is_some();
     if plain && !from_layer {
-        return GO_ON;
+        return Ok(None);
     }
     let file = world.view.hold(at)?;
-    if !plain {
-        let who = world.caller(call)?;
-        world.require_way(who, &file)?;
+    if plain {
+        return Ok(Some(Changing { file, stat, who: None }));
+    }
+    let who = world.caller(call)?;
+    world.require_way(who, &file)?;
+    Ok(Some(Changing { file, stat, who: Some(who) }))
+}
+
+fn change_mode(world: &mut World, call: &Call, at: &At, mode: u32) -> Outcome {
+    let Some(Changing { file, stat, who }) = changing(world, call, at)? else { return GO_ON };
+    if let Some(who) = who {
         let (uid, gid) = world.owner(&stat);
         if !owns(who, uid) {
             return Err(Errno::PERM);
@@ -115,16 +134,8 @@ pub fn futimesat(world: &mut World, call: &Call) -> Outcome {
 }
 
 fn touch(world: &mut World, call: &Call, at: &At, is_now: bool) -> Outcome {
-    let plain = world.is_plain_root(call)?;
-    let Ok(stat) = world.view.stat(at) else { return GO_ON };
-    let from_layer = world.owners.find_lower(world.view.file_system(&stat), &stat).is_some();
-    if plain && !from_layer {
-        return GO_ON;
-    }
-    let file = world.view.hold(at)?;
-    if !plain {
-        let who = world.caller(call)?;
-        world.require_way(who, &file)?;
+    let Some(Changing { file, stat, who }) = changing(world, call, at)? else { return GO_ON };
+    if let Some(who) = who {
         let facts = world.facts(&stat);
         let may = owns(who, facts.uid) || (is_now && allows(who, facts, WRITE));
         if !may {

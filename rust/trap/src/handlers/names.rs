@@ -5,9 +5,9 @@
 //! owners are asked first, and what they make is made by us, so that it can be
 //! remembered as theirs.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, RenameFlags, Statx};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, Statx};
 use rustix::io::Errno;
 
 use crate::call::{Call, Outcome, DONE, GO_ON};
@@ -15,12 +15,12 @@ use crate::credentials::{capability, Credentials};
 use crate::owners::{Device, Record};
 use crate::permission::{allows, owns, EXECUTE, READ, WRITE};
 use crate::view::{Entry, HERE};
-use crate::world::{is_directory, World};
+use crate::world::{is_directory, Heritage, World};
 
-/// The directory of a name, and whom a new file in it belongs to; `None` when that is root anyway.
+/// The directory of a name, and what a new file in it gets.
 pub(super) struct Birth {
     pub entry: Entry,
-    pub owner: (u32, u32),
+    pub heritage: Heritage,
 }
 
 /// Asks whether the caller may make a name. `None`: let the kernel make it, or say why not.
@@ -32,33 +32,33 @@ pub(super) fn birth(world: &World, call: &Call, directory: i32, path: &[u8]) -> 
     let Ok(entry) = world.view.entry(call, directory, path) else { return Ok(None) };
     let above = world.view.stat_fd(&entry.directory)?;
     let who = world.caller(call)?;
-    let owner = world.owner_of_new(who, &above);
+    let heritage = world.heritage(who, &above);
     if plain {
-        return Ok((owner != (0, 0)).then_some(Birth { entry, owner }));
+        return Ok((!heritage.says_nothing()).then_some(Birth { entry, heritage }));
     }
     if world.view.stat_entry(&entry).is_ok() {
         world.require_way(who, &entry.directory)?;
         return Ok(None); // EEXIST comes before EACCES
     }
     world.require(who, &entry.directory, &above, WRITE | EXECUTE)?;
-    Ok(Some(Birth { entry, owner }))
+    Ok(Some(Birth { entry, heritage }))
 }
 
 impl Birth {
-    /// Remembers the file that was made.
-    pub fn record(&self, world: &mut World) -> Result<(), Errno> {
-        let at = rustix::fs::openat(
-            &self.entry.directory,
-            &self.entry.name,
-            rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
-        world.remember(&at, Record::owned(self.owner.0, self.owner.1))
+    /// The permission bits that it gets, made with `mode`.
+    pub fn mode(&self, world: &World, call: &Call, mode: u32) -> Result<Mode, Errno> {
+        self.heritage.mode(mode, || world.view.umask(call))
     }
-}
 
-fn mode(world: &World, call: &Call, mode: u32) -> Result<Mode, Errno> {
-    Ok(Mode::from_raw_mode(mode & 0o7777 & !world.view.umask(call)?))
+    /// Remembers the file that was made with `mode`.
+    pub fn record(&self, world: &mut World, mode: u32, kind: FileType) -> Result<(), Errno> {
+        world.remember(self.hold()?, self.heritage.record(mode, kind))
+    }
+
+    fn hold(&self) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.entry.directory, &self.entry.name, flags, Mode::empty())
+    }
 }
 
 pub fn mkdir(world: &mut World, call: &Call) -> Outcome {
@@ -71,8 +71,9 @@ pub fn mkdirat(world: &mut World, call: &Call) -> Outcome {
 
 fn make_directory(world: &mut World, call: &Call, directory: i32, path: usize) -> Outcome {
     let Some(birth) = birth(world, call, directory, &call.text(path)?)? else { return GO_ON };
-    rustix::fs::mkdirat(&birth.entry.directory, &birth.entry.name, mode(world, call, call.word(path + 1))?)?;
-    birth.record(world)?;
+    let wanted = call.word(path + 1);
+    rustix::fs::mkdirat(&birth.entry.directory, &birth.entry.name, birth.mode(world, call, wanted)?)?;
+    birth.record(world, wanted, FileType::Directory)?;
     DONE
 }
 
@@ -87,7 +88,7 @@ pub fn symlinkat(world: &mut World, call: &Call) -> Outcome {
 fn make_symlink(world: &mut World, call: &Call, directory: i32, path: usize) -> Outcome {
     let Some(birth) = birth(world, call, directory, &call.text(path)?)? else { return GO_ON };
     rustix::fs::symlinkat(call.text(0)?, &birth.entry.directory, &birth.entry.name)?;
-    birth.record(world)?;
+    birth.record(world, 0o777, FileType::Symlink)?;
     DONE
 }
 
@@ -117,9 +118,9 @@ fn make_node(world: &mut World, call: &Call, directory: i32, path: usize) -> Out
         0 | 0o100_000 => FileType::RegularFile,
         _ => return GO_ON,
     };
-    let mode = mode(world, call, kind)?;
+    let mode = birth.mode(world, call, kind)?;
     rustix::fs::mknodat(&birth.entry.directory, &birth.entry.name, format, mode, 0)?;
-    birth.record(world)?;
+    birth.record(world, kind, format)?;
     DONE
 }
 
@@ -142,12 +143,11 @@ fn make_device(
     }
     let above = world.view.stat_fd(&entry.directory)?;
     world.require(who, &entry.directory, &above, WRITE | EXECUTE)?;
-    let (uid, gid) = world.owner_of_new(who, &above);
-    let mode = mode(world, call, kind)?;
-    rustix::fs::mknodat(&entry.directory, &entry.name, FileType::RegularFile, mode, 0)?;
-    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
-    let made = rustix::fs::openat(&entry.directory, &entry.name, flags, Mode::empty())?;
-    world.remember(&made, Record { device: Some(device), ..Record::owned(uid, gid) })?;
+    let birth = Birth { heritage: world.heritage(who, &above), entry };
+    let mode = birth.mode(world, call, kind)?;
+    rustix::fs::mknodat(&birth.entry.directory, &birth.entry.name, FileType::RegularFile, mode, 0)?;
+    let record = birth.heritage.record(kind, FileType::RegularFile);
+    world.remember(birth.hold()?, Record { device: Some(device), ..record })?;
     DONE
 }
 
@@ -301,7 +301,7 @@ fn keep_known(world: &mut World, entry: &Entry, stat: &Statx) -> Result<(), Errn
     if is_directory(stat) || world.owners.find_lower(world.view.file_system(stat), stat).is_none() {
         return Ok(());
     }
-    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&entry.directory, &entry.name, flags, Mode::empty())?;
     world.copy_up(&file, stat)
 }

@@ -5,12 +5,12 @@
 //! new files are made here and handed over. Everybody's /proc/PID/status is rewritten when
 //! the process it is about is not root.
 
-use rustix::fs::{Mode, OFlags, Statx};
+use rustix::fs::{FileType, Mode, OFlags, Statx};
 use rustix::io::Errno;
 
 use super::names::birth;
 use crate::call::{Call, Outcome, Verdict, GO_ON};
-use crate::owners::{Device, Record};
+use crate::owners::Device;
 use crate::permission::{owns, EXECUTE, READ, WRITE};
 use crate::view::HERE;
 use crate::world::World;
@@ -131,11 +131,11 @@ fn existing(
 
 fn create(world: &mut World, call: &Call, wish: &Wish, path: &[u8]) -> Outcome {
     let Some(birth) = birth(world, call, wish.directory, path)? else { return GO_ON };
-    let mode = Mode::from_raw_mode(wish.mode & 0o7777 & !world.view.umask(call)?);
+    let mode = birth.mode(world, call, wish.mode)?;
     let flags = OFlags::from_bits_retain(wish.flags) | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::openat(&birth.entry.directory, &birth.entry.name, flags, mode) {
         Ok(fd) => {
-            birth.record(world)?;
+            birth.record(world, wish.mode, FileType::RegularFile)?;
             Ok(Verdict::Descriptor { fd, close_on_exec: wish.flags & CLOEXEC != 0 })
         }
         // A dangling link, whose target the kernel will make; or somebody was faster.
@@ -150,13 +150,13 @@ fn nameless(world: &mut World, call: &Call, wish: &Wish, path: &[u8]) -> Outcome
     let stat = world.view.stat_fd(&directory)?;
     let who = world.caller(call)?;
     world.require(who, &directory, &stat, WRITE | EXECUTE)?;
-    let (uid, gid) = world.owner_of_new(who, &stat);
-    let mode = Mode::from_raw_mode(wish.mode & 0o7777 & !world.view.umask(call)?);
+    let heritage = world.heritage(who, &stat);
+    let mode = heritage.mode(wish.mode, || world.view.umask(call))?;
     let flags = OFlags::from_bits_retain(wish.flags) | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(world.view.proc(), world.view.handle(&directory), flags, mode)?;
     let stat = world.view.stat_fd(&fd)?;
     let key = crate::owners::Key::of(world.view.file_system(&stat), &stat);
-    world.owners.set_nameless(key, Record::owned(uid, gid));
+    world.owners.set_nameless(key, heritage.record(wish.mode, FileType::RegularFile));
     Ok(Verdict::Descriptor { fd, close_on_exec: wish.flags & CLOEXEC != 0 })
 }
 

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::Mode;
+use rustix::fs::{FileType, Mode};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 
@@ -68,15 +68,15 @@ pub fn bind(world: &mut World, call: &Call) -> Outcome {
     }
     let Some(birth) = birth(world, call, HERE, path)? else { return GO_ON };
     let Some(socket) = socket(call, call.int(0)) else { return GO_ON };
-    bind_there(world, call, &socket, path)?;
-    birth.record(world)?;
+    let umask = 0o777 & !birth.mode(world, call, 0o777)?.as_raw_mode();
+    bind_there(world, call, &socket, path, umask)?;
+    birth.record(world, 0o777, FileType::Socket)?;
     DONE
 }
 
 /// Our umask decides the mode, so it is set to the caller's for a moment; no other thread makes files
 /// meanwhile (the world is locked). The address is the caller's own, from its own directory.
-fn bind_there(world: &World, call: &Call, socket: &OwnedFd, path: &[u8]) -> Result<(), Errno> {
-    let umask = world.view.umask(call)?;
+fn bind_there(world: &World, call: &Call, socket: &OwnedFd, path: &[u8], umask: u32) -> Result<(), Errno> {
     let address = rustix::net::SocketAddrUnix::new(path)?;
     let here = world.view.hold(&world.view.at_descriptor(call, HERE)?)?;
     rustix::process::fchdir(&here)?;

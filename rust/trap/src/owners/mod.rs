@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::Statx;
 
-pub use record::{Device, Key, Record, ACCESS_LIST, CAPABILITY};
+pub use record::{Device, Key, Record, ACCESS_LIST, CAPABILITY, DEFAULT_LIST};
 
 use log::{Entry, Log};
 

@@ -8,6 +8,8 @@ use rustix::fs::Statx;
 pub const CAPABILITY: &[u8] = b"security.capability";
 /// The attribute that holds an access list.
 pub const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
+/// The attribute of a directory that holds the access list of what is made in it.
+pub const DEFAULT_LIST: &[u8] = b"system.posix_acl_default";
 
 /// A device node; in its place on disk is an empty file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
