@@ -110,7 +110,7 @@ def tree_of(tar: tarfile.TarFile) -> dict[str, str]:
         path = member.name.lstrip("./").rstrip("/")
         if not path or any(path == name or path.startswith(name + "/") for name in VOLATILE):
             continue
-        owner = f"{member.mode:04o} {member.uid}:{member.gid}"
+        owner = f"{member.mode & 0o7777:04o} {member.uid}:{member.gid}"  # some write the type, too
         if member.isdir():
             tree[path] = f"dir {owner}"
         elif member.issym():
