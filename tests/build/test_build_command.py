@@ -231,22 +231,6 @@ def test_raw_json_progress(build: Build) -> None:
     assert any(document.get("logs") for document in documents)
 
 
-def test_secrets_are_nowhere_afterwards(build: Build, context: Path, root: Path, tmp_path: Path) -> None:
-    word = "s3cr3t" + os.urandom(16).hex()
-    (tmp_path / "file").write_text(word)
-    text = (
-        "FROM busybox\n"
-        "RUN --mount=type=secret,id=f,target=/deep/er/f --mount=type=secret,id=e,env=E,required"
-        ' test "$(cat /deep/er/f)" = "$E" && test "$(stat -c %a%u /deep/er/f)" = 4000\n'
-        "RUN test ! -e /deep\n"
-    )
-    flags = (f"--secret=id=f,src={tmp_path}/file", "--secret=id=e,env=MY_SECRET")
-    built = build(text, *flags, env={"MY_SECRET": word})
-    assert word not in built.stderr
-    found = subprocess.run(["grep", "-rl", word, str(root)], capture_output=True, text=True).stdout
-    assert found == ""
-
-
 def test_a_secret_for_another_user(build: Build, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     build(
@@ -324,29 +308,6 @@ def test_the_python_api_builds(root: Path, busybox: str) -> None:
     assert image is not None
     assert engine.run("api:1", ["cat", "/f"]).stdout == b"42\n"
     assert "begin" in seen
-
-
-def test_an_interrupted_build_leaves_nothing(build: Build, context: Path, root: Path, busybox: str) -> None:
-    import signal
-
-    (context / "Dockerfile").write_text(
-        f"FROM busybox\nRUN --mount=type=cache,id={os.urandom(4).hex()},target=/c echo begun && sleep 60\n"
-    )
-    child = subprocess.Popen(
-        [*command(), "build", "--progress=plain", str(context)],
-        env={**os.environ, "DUCKWEED_ROOT": str(root)},
-        stderr=subprocess.PIPE,
-    )
-    assert child.stderr is not None
-    for line in child.stderr:
-        if line.rstrip().endswith(b" begun"):
-            break
-    child.send_signal(signal.SIGINT)
-    rest = child.stderr.read()
-    child.stderr.close()
-    assert child.wait(30) == 130, rest
-    assert [entry for entry in os.listdir(root / "tmp") if f".{child.pid}." in entry] == []
-    assert [entry for entry in os.listdir(root / "build" / "leases") if f".{child.pid}." in entry] == []
 
 
 @pytest.mark.parametrize("kind", ["oci", "docker"])

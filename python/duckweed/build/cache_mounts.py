@@ -80,13 +80,13 @@ class CacheMounts:
         mine = f"claim.{scratch.owner()}.{os.urandom(4).hex()}"
         with open(f"{path}/{mine}", "wb") as file:
             file.write(sharing.encode())
-        if sharing == "shared":
-            return f"{path}/{mine}"
         for entry in scratch.list_directory(path):
             if not entry.startswith("claim.") or entry == mine:
                 continue
             if scratch.is_stale(entry[len("claim.") :].rpartition(".")[0] + "-"):
                 scratch.discard_file(f"{path}/{entry}")
+                continue
+            if sharing == "shared":
                 continue
             scratch.discard_file(f"{path}/{mine}")
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 from duckweed.dockerfile.mount import split_fields
 from duckweed.errors import BuildError, UsageError
@@ -70,7 +71,8 @@ class Agents:
 
     def __init__(self, specs: Iterable[str]) -> None:
         self._sources: dict[str, list[str]] = {}
-        self._started: dict[str, tuple[str, str]] = {}
+        self._started: dict[str, _OwnAgent] = {}
+        self._lock = threading.Lock()
         for spec in specs:
             name, equals, places = spec.partition("=")
             paths = [path for path in places.split(",") if path]
@@ -96,53 +98,82 @@ class Agents:
             raise BuildError(f"ssh agent or key `{path}`: no such file")
         if not os.path.isfile(path):
             return path
-        if name not in self._started:
-            self._started[name] = _start_agent([os.path.expanduser(each) for each in paths])
-        return self._started[name][0]
+        with self._lock:
+            if name not in self._started:
+                self._started[name] = _OwnAgent([os.path.expanduser(each) for each in paths])
+            return self._started[name].socket
 
     def close(self) -> None:
         """Ends the agents that were started here."""
-        import signal
-
-        for socket, pid in self._started.values():
-            try:
-                os.kill(int(pid), signal.SIGTERM)
-            except (OSError, ValueError):
-                pass
-            for path in (socket, os.path.dirname(socket)):
-                try:
-                    os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
-                except OSError:
-                    pass
+        for agent in self._started.values():
+            agent.close()
         self._started.clear()
 
 
-def _start_agent(keys: list[str]) -> tuple[str, str]:
-    """An ssh-agent with these keys: its socket and its pid."""
-    import re
-    import subprocess
-    import tempfile
+# The agent lives as long as this script, and this script as long as somebody holds the other end of its
+# stdin: however this process ends, the keys go.
+_GUARD = 'echo ready; cat > /dev/null; kill "$SSH_AGENT_PID"; rm -rf -- "$0"'
 
-    directory = tempfile.mkdtemp(prefix="duckweed-agent-")
-    socket = directory + "/agent"
-    try:
-        done = subprocess.run(["ssh-agent", "-s", "-a", socket], capture_output=True, text=True, check=True)
-        environment = {**os.environ, "SSH_AUTH_SOCK": socket, "SSH_ASKPASS_REQUIRE": "never"}
-        for key in keys:
-            subprocess.run(
-                ["ssh-add", key],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=True,
+
+class _OwnAgent:
+    """An ssh-agent that holds these keys; `socket` is its path."""
+
+    def __init__(self, keys: list[str]) -> None:
+        import subprocess
+        import tempfile
+
+        place = tempfile.gettempdir()
+        # A socket's path has 107 bytes at most (unix(7)).
+        self._directory = tempfile.mkdtemp(prefix="duckweed-agent-", dir=place if len(place) < 70 else "/tmp")
+        self.socket = self._directory + "/agent"
+        self._guard: subprocess.Popen[bytes] | None = None
+        try:
+            self._guard = subprocess.Popen(
+                ["ssh-agent", "-a", self.socket, "/bin/sh", "-c", _GUARD, self._directory],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
             )
-    except FileNotFoundError:
-        raise BuildError(
-            "keys need `ssh-agent` and `ssh-add`, which are not installed", "give an agent's socket instead"
-        ) from None
-    except subprocess.CalledProcessError as error:
-        words = " ".join((error.stderr or "").split()) or "it failed"
-        raise BuildError(f"cannot load the ssh key: {words}") from None
-    pid = re.search(r"SSH_AGENT_PID=(\d+)", done.stdout)
-    return socket, pid[1] if pid else ""
+            assert self._guard.stdout is not None
+            if self._guard.stdout.readline() != b"ready\n":
+                raise BuildError("cannot start an ssh-agent for the key")
+            for key in keys:
+                self._add(key)
+        except FileNotFoundError:
+            self.close()
+            raise BuildError(
+                "keys need `ssh-agent` and `ssh-add`, which are not installed",
+                "give an agent's socket instead",
+            ) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _add(self, key: str) -> None:
+        import subprocess
+
+        environment = {**os.environ, "SSH_AUTH_SOCK": self.socket, "SSH_ASKPASS_REQUIRE": "never"}
+        done = subprocess.run(
+            ["ssh-add", key],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            words = " ".join((done.stderr or "").split()) or "it failed"
+            raise BuildError(f"cannot load the ssh key: {words}")
+
+    def close(self) -> None:
+        """Ends the agent and removes its socket."""
+        import shutil
+
+        if self._guard is not None:
+            assert self._guard.stdin is not None and self._guard.stdout is not None
+            self._guard.stdin.close()
+            self._guard.stdout.close()
+            self._guard.wait()
+            self._guard = None
+        shutil.rmtree(self._directory, ignore_errors=True)

@@ -106,6 +106,7 @@ def build(call: Call) -> int:
     display = open_display(
         "quiet" if call.get("quiet") or what != "build" else call.get("progress") or "auto"
     )
+    _end_at_signals()
     building = Building(call.engine, request, Progress(display.show), sys.stdin.buffer)
     if what != "build":
         return _show_call(building, what, is_json)
@@ -124,6 +125,21 @@ def build(call: Call) -> int:
     if call.get("quiet") and image is not None:
         sys.stdout.write(f"{image.id}\n")
     return 0
+
+
+def _end_at_signals() -> None:
+    """What ends a job in a batch system or a terminal that goes ends a build as Ctrl-C does: cleanly."""
+    import signal
+
+    def end(number: int, _: object) -> None:
+        # Once: what comes while things are put away must not break that off.
+        for each in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(each) != signal.SIG_IGN:
+            signal.signal(each, end)
 
 
 def _method(call: Call) -> tuple[str, bool]:
