@@ -26,11 +26,16 @@ def decide_mode(options: Options, place: Place) -> str:
     mode = options.network
     if mode == modes.DEFAULT:
         poorer = modes.NONE if "network" in place.namespaces else modes.HOST
-        mode = modes.BRIDGE if place.link else poorer
-    elif modes.has_link(mode) and not place.link:
+        mode = modes.BRIDGE if place.link else modes.GATE if place.gate else poorer
+    elif mode == modes.GATE and not place.gate:
+        raise Unsupported(
+            "cannot give the container the network `gate`: system calls cannot be answered from outside here",
+            "`duckweed doctor` says more; leave `--network` out",
+        )
+    elif modes.has_link(mode) and mode != modes.GATE and not place.link:
         raise Unsupported(
             f"cannot give the container the network `{mode}`: network interfaces are refused here",
-            "use `--network host` or `--network none`; `duckweed doctor` says more",
+            f"use `--network {modes.GATE if place.gate else modes.HOST}`; `duckweed doctor` says more",
         )
     if (options.publish or options.publish_all) and not modes.has_link(mode):
         raise UsageError(
@@ -156,6 +161,8 @@ def annotation(
     if mode.startswith(modes.SHARED):
         return {"shares": engine.layout.container(mode[len(modes.SHARED) :])}
     result = dict(link)
+    if mode == modes.GATE:
+        result["socket_gate"] = True
     if joined:
         result["interface"] = "uplink0"
         # Out of a container that is in one open network there is a way, as in Docker.
@@ -208,7 +215,7 @@ def settings(
     if joined:
         for name, entry in joined.items():
             result["Networks"][name] = _endpoint(entry, running, container_id)
-    elif mode == modes.BRIDGE and running:
+    elif mode in (modes.BRIDGE, modes.GATE) and running:
         own = {
             "address": modes.ADDRESS,
             "prefix": modes.PREFIX,

@@ -2,7 +2,8 @@
 
 `bridge` (the default; `slirp` and other engines' words for it mean the same) is a network of its own with a
 way out through the supervisor. `none` has loopback alone, `host` is this machine's, `container:NAME` is
-another container's, and any other word is a network made with `duckweed network create`.
+another container's, `gate` gives it sockets of this machine that are told where they may go (no interface,
+and the machine's own speed), and any other word is a network made with `duckweed network create`.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ DEFAULT = "default"
 BRIDGE = "bridge"
 NONE = "none"
 HOST = "host"
+GATE = "gate"
 SHARED = "container:"
-BUILT_IN = (BRIDGE, HOST, NONE)
+BUILT_IN = (BRIDGE, HOST, NONE, GATE)
 _SAME = ("", DEFAULT, "slirp", "slirp4netns", "pasta", "private", "nat")
 
 # The addresses of the supervisor's end and the container's (rust/net, `Addresses::default`).
@@ -57,13 +59,13 @@ def parse_network(text: str) -> str:
 
 
 def has_link(network: str) -> bool:
-    """Whether containers with this mode have an interface of ours: the way out, names, published ports."""
+    """Whether containers with this mode have a way out of ours: policy, host names, published ports."""
     return network not in (NONE, HOST) and not network.startswith(SHARED)
 
 
 def is_named(network: str) -> bool:
     """Whether this is a network that somebody made."""
-    return has_link(network) and network not in (BRIDGE, DEFAULT)
+    return has_link(network) and network not in (BRIDGE, DEFAULT, GATE)
 
 
 def is_address(text: str) -> bool:
@@ -142,7 +144,8 @@ def hosts_file(
 
 def resolver_file(network: str, dns: Sequence[str], search: Sequence[str], options: Sequence[str]) -> str:
     """What /etc/resolv.conf holds: our own name server, which asks the host's (or those of `--dns`), with the
-    host's search list; on the host's network its file with `--dns*` laid over it; without one `--dns*` alone.
+    host's search list; on the host's network, and through the gate, its file with `--dns*` laid over it;
+    without a network `--dns*` alone.
     """
     lines: list[str] = []
     if (
@@ -155,7 +158,8 @@ def resolver_file(network: str, dns: Sequence[str], search: Sequence[str], optio
                 lines = file.read().splitlines()
         except OSError:
             pass
-    if has_link(network):
+    asks_us = has_link(network) and network != GATE
+    if asks_us:
         lines = [line for line in lines if line.split(None, 1)[:1] in (["search"], ["domain"], ["options"])]
         dns = [RESOLVER]
     for keyword, values in (("nameserver", dns), ("search", search), ("options", options)):
@@ -163,7 +167,7 @@ def resolver_file(network: str, dns: Sequence[str], search: Sequence[str], optio
             skip = ("search", "domain") if keyword == "search" else (keyword,)
             lines = [line for line in lines if line.split(None, 1)[:1] not in ([word] for word in skip)]
     servers = [f"nameserver {server}" for server in dns]
-    lines = servers + lines if has_link(network) else lines + servers
+    lines = servers + lines if asks_us else lines + servers
     if search and list(search) != ["."]:
         lines.append("search " + " ".join(search))
     if options:

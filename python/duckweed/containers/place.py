@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 class Place:
     """`uid_map`, `gid_map` in config.json's form; `idmap` "full" or "single"; `rootfs` "overlay" or "copy";
     `root_emulation` "off" or "full"; `namespaces` that can be had; `link`, whether a network can be connected
-    to the outside; `flavour` of the layers; `running`, the scratch directory for what containers write, or ""
+    to the outside; `gate`, whether sockets can be this machine's, told where they may go; `flavour` of the
+    layers; `running`, the scratch directory for what containers write, or ""
     for the store; `notes`, what is poorer and why, and `news`, what of that is said for the first time.
     """
 
     __slots__ = (
         "_maps",
         "flavour",
+        "gate",
         "gid_map",
         "idmap",
         "isolation",
@@ -45,6 +47,7 @@ class Place:
         self.root_emulation = choice.root_emulation
         self.namespaces = choice.namespaces
         self.link = choice.link
+        self.gate = choice.gate
         self.notes = list(choice.notes)
         self.news: list[str] = []
         self.running = choice.running.path if choice.running is not None else ""

@@ -30,12 +30,14 @@ class Choice:
     """`isolation`: "userns". `uid_map`, `gid_map`: lines `(container, host, size)`. `flavour`: of the layers
     (contracts §1). `rootfs`: "overlay" or "copy". `root_emulation`: "off", or "full" where only one id is
     mapped. `namespaces`: those of config.json that can be had, `netns` and `pidns` for short. `link`: a
-    network of its own can be connected to the outside. `running`: the scratch directory, when the store is
+    network of its own can be connected to the outside. `gate`: sockets can be this machine's, told where they
+    may go. `running`: the scratch directory, when the store is
     not to be run from. `notes`: what is poorer here, one line each, without the `note: ` before it.
     """
 
     __slots__ = (
         "flavour",
+        "gate",
         "gid_map",
         "idmap",
         "isolation",
@@ -58,6 +60,7 @@ class Choice:
         self.root_emulation = "off"
         self.namespaces: tuple[str, ...] = ()
         self.link = False
+        self.gate = False
         self.notes: list[str] = []
         self.running: RunningPlace | None = None
 
@@ -206,13 +209,16 @@ def _choose_namespaces(choice: Choice, facts: Facts) -> None:
         choice.notes.append(
             f"pid namespaces are refused here {facts.why('pidns')}; containers see this machine's processes"
         )
+    choice.gate = facts.ok("seccomp_notify") and facts.ok("seccomp_addfd")
     if "network" not in had:
-        choice.notes.append(
-            f"network namespaces are refused here {facts.why('netns')}; containers use this machine's network"
+        instead = (
+            "use this machine's network, through the gate" if choice.gate else "use this machine's network"
         )
+        choice.notes.append(f"network namespaces are refused here {facts.why('netns')}; containers {instead}")
     elif not facts.ok("link"):
+        mode = "gate" if choice.gate else "none"
         choice.notes.append(
-            f"network interfaces are refused here {facts.why('link')}; containers have the network `none`"
+            f"network interfaces are refused here {facts.why('link')}; containers have the network `{mode}`"
         )
     choice.link = "network" in had and facts.ok("link")
     choice.namespaces = tuple(had)

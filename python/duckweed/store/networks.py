@@ -100,7 +100,7 @@ class Networks:
     ) -> Network:
         """Makes a network. Raises UsageError, Conflict, StoreError."""
         name = check_name(name)
-        if name in _BUILT_IN:
+        if name in _BUILT_IN or name == "gate":
             raise Conflict(
                 f"operation is not permitted on predefined {name} network", "choose another name", exit_code=1
             )

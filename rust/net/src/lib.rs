@@ -8,10 +8,12 @@
 //! [`wire`], [`tcp`] and [`fragment`] are pure: bytes in, bytes out, time passed in.
 //! [`stack`] does the I/O, in one thread that waits on one descriptor, so it can live in
 //! a loop that has other things to do. [`rtnetlink`] and [`interface`] make the
-//! container's side of the link, from inside.
+//! container's side of the link, from inside. [`gate`] is the other way out, where there is no link: the container's
+//! sockets are the host's.
 #![forbid(unsafe_code)]
 
 pub mod fragment;
+pub mod gate;
 pub mod interface;
 pub mod rtnetlink;
 pub mod stack;

@@ -18,6 +18,8 @@ pub struct Bundle {
     pub link: Option<crate::network::Link>,
     /// The network namespace of another container, to be entered.
     pub shared_network: Option<std::sync::Arc<std::os::fd::OwnedFd>>,
+    /// Where its sockets may go, when they are the host's.
+    pub gate: Option<duckweed_net::gate::rules::Terms>,
     dir: PathBuf,
 }
 
@@ -45,7 +47,15 @@ impl Bundle {
             Some(json) => serde_json::from_str(json).map_err(wrong)?,
             None => Block::default(),
         };
-        Ok(Bundle { spec, block, joined: false, link: None, shared_network: None, dir: dir.to_owned() })
+        Ok(Bundle {
+            spec,
+            block,
+            joined: false,
+            link: None,
+            shared_network: None,
+            gate: None,
+            dir: dir.to_owned(),
+        })
     }
 
     /// The bundle's directory.

@@ -1,5 +1,7 @@
 //! Root emulation's place in a container's life: who hands what to whom.
 //!
+//! The socket gate's answers come from the same process ([`crate::gate`]): a kernel allows one listener.
+//!
 //! The machinery is [`duckweed_trap`]'s. Here a command on its way into the container installs the
 //! filter and sends its listener over the start socket ([`Arrival`]); the supervisor, which reads that
 //! ([`Heard`]), forks the emulator for the first command and passes it those of later ones
@@ -9,27 +11,27 @@
 //! namespaces, and closes everything else. Like every process of ours it is not dumpable, so
 //! nobody inside can look into it; and it is not in their pid namespace.
 
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use duckweed_sys::clone::{self, Fork};
-use duckweed_sys::seccomp::Instruction;
 use duckweed_trap::credentials::Credentials;
 use duckweed_trap::emulator::{serve, world, Answers, Start};
 use duckweed_trap::remembered::{of_copy, of_layers};
+use duckweed_trap::world::World;
 use duckweed_trap::Mode;
 use rustix::fs::{AtFlags, OFlags, StatxFlags};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::process::{Pid, Signal};
 use rustix::thread::{move_into_link_name_space, LinkNameSpaceType};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
+use crate::gate::Gate;
 use crate::message::packet;
 use crate::spec::Rootfs;
 use crate::start_error::{Code, Doing as _, StartError};
+use crate::userns::plan::Filter;
 use crate::userns::user::Identity;
 
 /// The kind of the start socket's message, and of the control socket's.
@@ -46,6 +48,19 @@ struct Introduction {
     home: Option<String>,
 }
 
+impl Introduction {
+    /// Makes the process who it is.
+    fn introduce(self, world: &mut World, pid: i32, root: &Credentials) {
+        let bounding = root.sets.bounding;
+        let mut arriving = Credentials::new(self.uid, self.gid, self.groups, bounding, false);
+        arriving.no_new_privileges = root.no_new_privileges;
+        let _ = world.become_one(pid, arriving);
+        if let Some(home) = self.home {
+            let _ = world.give_directory(home.as_bytes(), self.uid, self.gid);
+        }
+    }
+}
+
 /// A command on its way into the container, with what the emulator needs of it.
 #[derive(Debug)]
 pub(crate) struct Arrival {
@@ -56,7 +71,7 @@ pub(crate) struct Arrival {
 impl Arrival {
     /// The container's first command. Its own namespaces are found in the host's /proc.
     pub fn first(plan: &crate::userns::Plan<'_>) -> Result<Self, StartError> {
-        if plan.emulation.is_none() {
+        if !plan.asks() {
             return Ok(Self::later());
         }
         let open = |name: &str| {
@@ -76,13 +91,7 @@ impl Arrival {
     }
 
     /// Installs the filter and hands its listener to the supervisor.
-    pub fn announce(
-        &self,
-        program: &[Instruction],
-        flags: u32,
-        identity: &Identity,
-        socket: &OwnedFd,
-    ) -> Result<(), StartError> {
+    pub fn announce(&self, filter: &Filter, identity: &Identity, socket: &OwnedFd) -> Result<(), StartError> {
         let introduction = Introduction {
             uid: identity.uid,
             gid: identity.gid,
@@ -92,18 +101,15 @@ impl Arrival {
         let json = serde_json::to_vec(&introduction).unwrap_or_default();
         let killable = duckweed_sys::seccomp::flag(WAIT_KILLABLE);
         // Before 5.19 a signal could interrupt a call that is being answered; it is then made again.
-        let listener = duckweed_sys::seccomp::install_with_listener(program, flags | killable)
-            .or_else(|_| duckweed_sys::seccomp::install_with_listener(program, flags))
+        let install = |flags| duckweed_sys::seccomp::install_with_listener(&filter.program, flags);
+        let listener = install(filter.flags | killable)
+            .or_else(|_| install(filter.flags))
             .doing(Code::Seccomp, || "install the system call filter with a listener")?;
         let mut fds = vec![listener.as_fd()];
         fds.extend(self.namespaces.iter().map(AsFd::as_fd));
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        control.push(SendAncillaryMessage::ScmRights(&fds));
-        let parts = [std::io::IoSlice::new(&[LISTENER]), std::io::IoSlice::new(&json)];
-        rustix::net::sendmsg(socket, &parts, &mut control, SendFlags::NOSIGNAL)
+        // The gate catches sendmsg, and nobody has this listener yet.
+        packet::send_marked(socket.as_fd(), LISTENER, &json, &fds, filter.word)
             .doing(Code::Seccomp, || "hand over the listener")
-            .map(drop)
     }
 }
 
@@ -148,10 +154,18 @@ impl Emulation {
     /// What cannot be opened for it, on the host's side.
     pub(crate) fn start(bundle: &Bundle, heard: Heard) -> Result<Self, StartError> {
         let (ours, theirs) = packet::pair().doing(Code::Internal, || "make the emulator's socket")?;
-        let start = start_of(bundle).doing(Code::Rootfs, || "read the owners of the container's files")?;
+        let start = match bundle.block.root_emulation.mode() {
+            Some(mode) => {
+                let what = || "read the owners of the container's files";
+                Some(start_of(bundle, mode).doing(Code::Rootfs, what)?)
+            }
+            None => None,
+        };
+        let gate =
+            bundle.gate.clone().map(Gate::new).transpose().doing(Code::Network, || "make the socket gate")?;
         let namespaces = if bundle.joined { &heard.namespaces[1..] } else { &heard.namespaces[..] };
         match clone::fork(0).doing(Code::Internal, || "fork the emulator")? {
-            Fork::Child => emulate(start, namespaces, &theirs),
+            Fork::Child => emulate(start, gate, namespaces, &theirs),
             Fork::Parent { pid, pidfd } => {
                 let this = Self { pid, pidfd, control: Some(ours) };
                 this.take_in(&heard)?;
@@ -186,7 +200,7 @@ impl Drop for Emulation {
 }
 
 /// Everything that only the host's side can open.
-fn start_of(bundle: &Bundle) -> std::io::Result<Start> {
+fn start_of(bundle: &Bundle, mode: Mode) -> std::io::Result<Start> {
     let open = |path: &Path| {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::open(path, flags, rustix::fs::Mode::empty())
@@ -205,7 +219,7 @@ fn start_of(bundle: &Bundle) -> std::io::Result<Start> {
     let names = process.capabilities.as_ref().map(|lists| lists.permitted.clone()).unwrap_or_default();
     let capabilities = crate::userns::capability_mask(&names);
     Ok(Start {
-        mode: bundle.block.root_emulation.mode().unwrap_or(Mode::Owners),
+        mode,
         proc: open(Path::new("/proc"))?,
         directory: open(bundle.dir())?,
         upper,
@@ -228,12 +242,16 @@ fn device_of(file: &OwnedFd) -> Result<(u32, u32), rustix::io::Errno> {
 }
 
 /// The emulator's life.
-fn emulate(start: Start, namespaces: &[OwnedFd], control: &OwnedFd) -> ! {
-    let mut keep = vec![start.proc.as_fd(), start.directory.as_fd(), control.as_fd()];
-    keep.extend(start.upper.as_ref().map(AsFd::as_fd));
+fn emulate(start: Option<Start>, gate: Option<Gate>, namespaces: &[OwnedFd], control: &OwnedFd) -> ! {
+    let mut keep = vec![control.as_fd()];
+    if let Some(start) = &start {
+        keep.extend([start.proc.as_fd(), start.directory.as_fd()]);
+        keep.extend(start.upper.as_ref().map(AsFd::as_fd));
+    }
+    keep.extend(gate.as_ref().map(AsFd::as_fd));
     keep.extend(namespaces.iter().map(AsFd::as_fd));
     duckweed_sys::fd::close_all_but(&keep);
-    clone::exit(match enter(namespaces).map(|()| answer(start, control)) {
+    clone::exit(match enter(namespaces).map(|()| answer(start, gate, control)) {
         Ok(Ok(())) => 0,
         _ => 125,
     })
@@ -252,34 +270,35 @@ fn enter(namespaces: &[OwnedFd]) -> Result<(), StartError> {
     crate::userns::stay_hidden()
 }
 
-fn answer(start: Start, control: &OwnedFd) -> std::io::Result<()> {
-    let (mode, root) = (start.mode, start.root.clone());
-    let world = Arc::new(Mutex::new(world(start)?));
+fn answer(start: Option<Start>, gate: Option<Gate>, control: &OwnedFd) -> std::io::Result<()> {
+    let who = start.as_ref().map(|start| (start.mode, start.root.clone()));
+    let world = start.map(world).transpose()?.map(|world| Arc::new(Mutex::new(world)));
     let mut answers = Answers::default();
-    answers.emulate(mode, &world);
+    if let (Some((mode, _)), Some(world)) = (&who, &world) {
+        answers.emulate(*mode, world);
+    }
+    if let Some(gate) = gate {
+        gate.answer(&mut answers);
+    }
     let answers = Arc::new(answers);
     let mut buffer = vec![0; 16 * 1024];
     while let Some((bytes, fds)) = packet::receive(control.as_fd(), &mut buffer)? {
         let Some(listener) = fds.into_iter().next() else { continue };
-        let Ok(who) = serde_json::from_slice::<Introduction>(bytes.get(1..).unwrap_or_default()) else {
+        let Ok(arriving) = serde_json::from_slice::<Introduction>(bytes.get(1..).unwrap_or_default()) else {
             continue;
         };
-        let (world, answers, root) = (Arc::clone(&world), Arc::clone(&answers), root.clone());
+        let (world, answers, who) = (world.clone(), Arc::clone(&answers), who.clone());
         std::thread::Builder::new().stack_size(256 * 1024).spawn(move || {
             serve(&listener, &answers, |pid| {
-                let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
-                if mode == Mode::Full {
-                    let bounding = root.sets.bounding;
-                    let mut arriving = Credentials::new(who.uid, who.gid, who.groups, bounding, false);
-                    arriving.no_new_privileges = root.no_new_privileges;
-                    let _ = world.become_one(pid, arriving);
-                    if let Some(home) = who.home {
-                        let _ = world.give_directory(home.as_bytes(), who.uid, who.gid);
-                    }
+                if let (Some((Mode::Full, root)), Some(world)) = (who, world) {
+                    let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
+                    arriving.introduce(&mut world, pid, &root);
                 }
             });
         })?;
     }
-    let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
-    world.owners.sync()
+    match world {
+        Some(world) => world.lock().unwrap_or_else(PoisonError::into_inner).owners.sync(),
+        None => Ok(()),
+    }
 }

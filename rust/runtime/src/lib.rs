@@ -14,6 +14,7 @@ pub mod client;
 pub mod copying;
 pub mod emulation;
 pub mod freeze;
+mod gate;
 mod memory;
 pub mod message;
 pub mod network;

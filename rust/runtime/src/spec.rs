@@ -298,6 +298,14 @@ pub enum RootEmulation {
     Full,
 }
 
+impl Block {
+    /// Whether the container's sockets are the host's.
+    #[must_use]
+    pub fn has_gate(&self) -> bool {
+        self.network.as_ref().is_some_and(|network| network.gate)
+    }
+}
+
 impl RootEmulation {
     /// The crate's mode; `None` when off.
     pub fn mode(self) -> Option<duckweed_trap::Mode> {

@@ -94,6 +94,14 @@ impl Call {
             .collect())
     }
 
+    /// Fills `into` with what is at an address.
+    ///
+    /// # Errors
+    /// EFAULT.
+    pub fn read_at(&self, address: u64, into: &mut [u8]) -> Result<(), Errno> {
+        memory::read_exact(self.pid, address, into).map_err(memory_errno)
+    }
+
     /// Fills the room that an argument points at.
     ///
     /// # Errors

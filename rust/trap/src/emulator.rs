@@ -52,6 +52,18 @@ impl Answers {
         self.by_number.insert(number, answer);
     }
 
+    /// The same for a call that somebody answers already: `first` is asked first, and what it lets go on is theirs.
+    pub fn add_before(&mut self, number: i64, first: Answer) {
+        let answer = match self.by_number.remove(&number) {
+            Some(then) => Box::new(move |call: &Call| match first(call) {
+                Ok(Verdict::GoOn) => then(call),
+                other => other,
+            }),
+            None => first,
+        };
+        self.add(number, answer);
+    }
+
     /// Root emulation's answers.
     pub fn emulate(&mut self, mode: Mode, world: &Arc<Mutex<World>>) {
         for row in handlers::rows(mode) {

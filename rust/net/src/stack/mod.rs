@@ -28,9 +28,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-pub use policy::has_ipv6;
-pub use publish::{bind, Protocol, Published};
-pub use resolver::Names;
+pub use policy::{has_ipv6, is_public, own_address};
+pub use publish::{bind, reserve, Protocol, Published};
+pub use resolver::{servers, Names};
 
 use crate::fragment::Fragments;
 use crate::tcp::{Config, Time};

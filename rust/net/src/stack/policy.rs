@@ -63,7 +63,8 @@ impl Stack {
 }
 
 /// Not the host itself by a name for "here", not many at once, and not a link that is not ours.
-pub(super) fn is_public(address: IpAddr) -> bool {
+#[must_use]
+pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
             address.octets()[0] != 0
@@ -83,7 +84,8 @@ pub(super) fn is_public(address: IpAddr) -> bool {
 }
 
 /// The address that the host has towards everybody else, if it has one. Nothing is sent.
-pub(super) fn own_address(is_ipv4: bool) -> Option<IpAddr> {
+#[must_use]
+pub fn own_address(is_ipv4: bool) -> Option<IpAddr> {
     let (family, somewhere) = if is_ipv4 {
         (AddressFamily::INET, SocketAddr::from((Ipv4Addr::new(192, 0, 2, 254), 9)))
     } else {

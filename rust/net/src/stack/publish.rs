@@ -49,6 +49,18 @@ pub struct Published {
 /// # Errors
 /// EADDRINUSE, EACCES below `net.ipv4.ip_unprivileged_port_start`, EADDRNOTAVAIL for an address that is not the host's.
 pub fn bind(address: SocketAddr, protocol: Protocol) -> io::Result<(OwnedFd, u16)> {
+    let (socket, port) = reserve(address, protocol)?;
+    if protocol == Protocol::Tcp {
+        rustix::net::listen(&socket, 1024)?;
+    }
+    Ok((socket, port))
+}
+
+/// The same for somebody else who will listen there: a port of TCP may be bound once more with SO_REUSEADDR.
+///
+/// # Errors
+/// As [`bind`].
+pub fn reserve(address: SocketAddr, protocol: Protocol) -> io::Result<(OwnedFd, u16)> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let kind = if protocol == Protocol::Tcp { SocketType::STREAM } else { SocketType::DGRAM };
@@ -62,9 +74,6 @@ pub fn bind(address: SocketAddr, protocol: Protocol) -> io::Result<(OwnedFd, u16
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
     rustix::net::bind(&socket, &address)?;
-    if protocol == Protocol::Tcp {
-        rustix::net::listen(&socket, 1024)?;
-    }
     let bound = SocketAddr::try_from(rustix::net::getsockname(&socket)?)?;
     Ok((socket, bound.port()))
 }

@@ -92,7 +92,8 @@ impl Resolver {
 }
 
 /// The servers that a resolv.conf names; without any it is the host itself, resolv.conf(5).
-fn servers(text: &str) -> Vec<IpAddr> {
+#[must_use]
+pub fn servers(text: &str) -> Vec<IpAddr> {
     let server = |line: &str| {
         let mut words = line.split_whitespace();
         (words.next() == Some("nameserver")).then(|| words.next()).flatten()?.parse().ok()

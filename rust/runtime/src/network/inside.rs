@@ -38,6 +38,22 @@ pub(crate) fn make(network: &Network, link: &Link, socket: &OwnedFd) -> Result<(
     Ok(())
 }
 
+/// Without a link: the loopback has the container's address, so that programs which look for one before they use the
+/// network find it. Nothing depends on it.
+pub(crate) fn pretend(link: &Link) {
+    const LOOPBACK: u32 = 1;
+    let addresses = &link.addresses;
+    let one = |address: IpAddr, prefix| {
+        let mut netlink = Netlink::new()?;
+        netlink.add_address(LOOPBACK, address, prefix);
+        netlink.commit()
+    };
+    let _: std::io::Result<()> = one(addresses.v4.guest.into(), 32);
+    if let Some(v6) = addresses.v6 {
+        let _: std::io::Result<()> = one(v6.guest.into(), 128);
+    }
+}
+
 fn hand_over(socket: &OwnedFd, link: BorrowedFd<'_>) -> rustix::io::Result<()> {
     let fds = [link];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

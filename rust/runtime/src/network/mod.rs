@@ -37,6 +37,9 @@ pub struct Network {
     pub host_loopback: bool,
     /// No way out: names and published ports only.
     pub internal: bool,
+    /// No link: its sockets are the host's, told where they may go.
+    #[serde(rename = "socket_gate")]
+    pub gate: bool,
     /// Name servers to ask instead of the host's.
     pub servers: Vec<IpAddr>,
     /// Ports of the host that lead in.

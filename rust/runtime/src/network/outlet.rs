@@ -1,9 +1,11 @@
 //! The supervisor's side: what is made ready before a container starts, and the stack that serves it then.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
-use duckweed_net::stack::{Names, Published as Bound, Settings, Stack};
+use duckweed_net::gate;
+use duckweed_net::gate::rules::Terms;
+use duckweed_net::stack::{own_address, servers, Names, Protocol, Published as Bound, Settings, Stack};
 
 use super::names::Members;
 use super::{ports, Link, Network, Published};
@@ -25,10 +27,39 @@ impl Outlet {
     /// # Errors
     /// `network`: a port that cannot be had.
     pub fn prepare(network: &Network) -> Result<Self, StartError> {
-        let ports = ports::open(&network.publish)?;
+        let ports = ports::open(&network.publish, network.gate)?;
         let (bound, records) = ports.into_iter().map(|port| (port.bound, port.record)).unzip();
         let link = Link { addresses: network.addresses(), namespaces: Vec::new() };
         Ok(Self { link, ports: records, bound })
+    }
+
+    /// What the socket gate is told.
+    pub fn terms(&self, network: &Network) -> Terms {
+        let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let servers = if network.servers.is_empty() { servers(&text) } else { network.servers.clone() };
+        let way = |port: &Published| {
+            let protocol = if port.protocol == "udp" { gate::Protocol::Udp } else { gate::Protocol::Tcp };
+            let host = SocketAddr::new(port.ip.parse().ok()?, port.host);
+            Some(gate::Way { protocol, port: port.container, host })
+        };
+        let mut number = [0; 4];
+        let _ = rustix::rand::getrandom(&mut number, rustix::rand::GetRandomFlags::empty());
+        Terms {
+            addresses: self.link.addresses,
+            number: u32::from_ne_bytes(number),
+            host_loopback: network.host_loopback,
+            reaches_out: !network.internal,
+            outside: [own_address(true), own_address(false)],
+            servers,
+            ways: self.ports.iter().filter_map(way).collect(),
+        }
+    }
+
+    /// The sockets that keep ports for a container whose sockets are the host's. Those of UDP would take what is
+    /// sent to it, so they have shown that the ports are free, and are gone.
+    pub fn held(self) -> Vec<OwnedFd> {
+        let of_tcp = self.bound.into_iter().filter(|bound| bound.protocol == Protocol::Tcp);
+        of_tcp.map(|bound| bound.socket).collect()
     }
 
     /// The container runs, and this is its link.

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use duckweed_net::stack::{bind, Protocol, Published as Bound};
+use duckweed_net::stack::{bind, reserve, Protocol, Published as Bound};
 use rustix::io::Errno;
 
 use super::{Publish, Published};
@@ -18,11 +18,11 @@ pub struct Port {
     pub record: Published,
 }
 
-/// Binds all that shall be published, or nothing.
+/// Binds all that shall be published, or nothing; `is_held`: for somebody else, who will listen there.
 ///
 /// # Errors
 /// `network`: which port cannot be had, and why.
-pub fn open(wanted: &[Publish]) -> Result<Vec<Port>, StartError> {
+pub fn open(wanted: &[Publish], is_held: bool) -> Result<Vec<Port>, StartError> {
     let mut ports = Vec::new();
     for publish in wanted {
         let everywhere = publish.ip.is_empty();
@@ -31,23 +31,24 @@ pub fn open(wanted: &[Publish]) -> Result<Vec<Port>, StartError> {
             Err(_) if everywhere => Ipv4Addr::UNSPECIFIED.into(),
             Err(_) => return Err(refusal(publish, 0, &io::ErrorKind::AddrNotAvailable.into())),
         };
-        let port = open_one(publish, address)?;
+        let port = open_one(publish, address, is_held)?;
         let number = port.record.host;
         ports.push(port);
         if everywhere {
             // The other family on the same port, if the host has it and nobody else does.
             let both = Publish { host: (number, number), remap: false, ..publish.clone() };
-            ports.extend(open_one(&both, Ipv6Addr::UNSPECIFIED.into()).ok());
+            ports.extend(open_one(&both, Ipv6Addr::UNSPECIFIED.into(), is_held).ok());
         }
     }
     Ok(ports)
 }
 
-fn open_one(publish: &Publish, address: IpAddr) -> Result<Port, StartError> {
+fn open_one(publish: &Publish, address: IpAddr, is_held: bool) -> Result<Port, StartError> {
     let protocol = if publish.protocol == "udp" { Protocol::Udp } else { Protocol::Tcp };
     let (first, last) = publish.host;
     let mut refused = (first, io::Error::from(Errno::ADDRINUSE));
     let remapped = publish.remap.then(|| remap(first)).into_iter().flatten();
+    let bind = if is_held { reserve } else { bind };
     for number in (first..=last).chain(remapped) {
         match bind(SocketAddr::new(address, number), protocol) {
             Ok((socket, host)) => {
@@ -117,17 +118,17 @@ mod tests {
     fn a_port_in_use_is_named_and_another_is_taken_when_that_will_do() {
         let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = holder.local_addr().unwrap().port();
-        let error = open(&[publish(port, port, false)]).unwrap_err();
+        let error = open(&[publish(port, port, false)], false).unwrap_err();
         assert!(error.message.contains(&format!("127.0.0.1:{port}/tcp")), "{}", error.message);
         assert!(error.message.contains("port is already allocated (EADDRINUSE)"));
         assert_eq!((error.code, error.exit_code), (Code::Network, 125));
-        let ports = open(&[publish(port, port, true)]).unwrap();
+        let ports = open(&[publish(port, port, true)], false).unwrap();
         assert_ne!(ports[0].record.host, port);
     }
 
     #[test]
     fn any_port_in_both_families_is_one_port() {
-        let ports = open(&[Publish { ip: String::new(), ..publish(0, 0, false) }]).unwrap();
+        let ports = open(&[Publish { ip: String::new(), ..publish(0, 0, false) }], false).unwrap();
         assert!(ports.iter().all(|port| port.record.host == ports[0].record.host && port.record.host > 0));
     }
 }

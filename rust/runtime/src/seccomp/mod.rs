@@ -71,7 +71,8 @@ pub enum SeccompError {
 ///
 /// `seccomp` is the bundle's `linux.seccomp` and wins; `builtin` is used when it is
 /// absent. `capabilities` is the container's effective set as a mask of `1 << CAP_*`:
-/// the built-in profile opens calls for some of them. `emulation` traps what the supervisor answers.
+/// the built-in profile opens calls for some of them. `emulation` and `gate` trap what the supervisor answers; sendmsg
+/// with the gate's word in its sixth argument, which it does not have, is let through.
 ///
 /// # Errors
 /// See [`SeccompError`]; only rules from a bundle can fail.
@@ -80,15 +81,19 @@ pub fn program(
     builtin: Option<Builtin>,
     capabilities: u64,
     emulation: Option<duckweed_trap::Mode>,
+    gate: Option<u64>,
 ) -> Result<Option<Vec<Instruction>>, SeccompError> {
     let mut policies = match (seccomp, builtin) {
         (Some(rules), _) => rules.policies()?,
         (None, Some(Builtin::Default)) => builtin::policies(capabilities, builtin::kernel()),
-        (None, Some(Builtin::Unconfined) | None) if emulation.is_some() => traps::open(),
+        (None, Some(Builtin::Unconfined) | None) if emulation.is_some() || gate.is_some() => traps::open(),
         (None, Some(Builtin::Unconfined) | None) => return Ok(None),
     };
     if let Some(mode) = emulation {
         traps::lay(&mut policies, mode);
+    }
+    if let Some(word) = gate {
+        traps::lay_gate(&mut policies, word);
     }
     assemble::assemble(&policies).map(Some)
 }

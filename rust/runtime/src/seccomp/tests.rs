@@ -48,7 +48,7 @@ impl Dice {
 }
 
 fn builtin(capabilities: u64) -> Vec<Instruction> {
-    program(None, Some(Builtin::Default), capabilities, None).unwrap().unwrap()
+    program(None, Some(Builtin::Default), capabilities, None, None).unwrap().unwrap()
 }
 
 fn ask(program: &[Instruction], name: &str, arguments: &[u64]) -> u32 {
@@ -134,7 +134,7 @@ impl Naive {
 }
 
 fn compare(rules: &Seccomp, dice: &mut Dice, rounds: usize) {
-    let program = program(Some(rules), None, 0, None).unwrap().unwrap();
+    let program = program(Some(rules), None, 0, None, None).unwrap().unwrap();
     for policy in rules.policies().unwrap() {
         let machine = policy.machine;
         let naive = Naive::new(rules, machine);
@@ -339,12 +339,12 @@ fn too_long_profiles_are_refused() {
         flags: vec![],
         syscalls: many.collect(),
     };
-    assert!(matches!(program(Some(&rules), None, 0, None), Err(SeccompError::TooLong { .. })));
+    assert!(matches!(program(Some(&rules), None, 0, None, None), Err(SeccompError::TooLong { .. })));
 }
 
 #[test]
 fn bad_rules_are_named() {
-    let parse = |text: &str| program(Some(&serde_json::from_str(text).unwrap()), None, 0, None);
+    let parse = |text: &str| program(Some(&serde_json::from_str(text).unwrap()), None, 0, None, None);
     let index = parse(
         r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["kill"],"action":"SCMP_ACT_ERRNO",
             "args":[{"index":6,"value":1,"op":"SCMP_CMP_EQ"}]}]}"#,
@@ -371,8 +371,8 @@ fn the_kernel_takes_the_default_profile_and_keeps_to_it() {
 
 #[test]
 fn unconfined_and_nothing_make_no_program() {
-    assert_eq!(program(None, None, 0, None), Ok(None));
-    assert_eq!(program(None, Some(Builtin::Unconfined), 0, None), Ok(None));
+    assert_eq!(program(None, None, 0, None, None), Ok(None));
+    assert_eq!(program(None, Some(Builtin::Unconfined), 0, None, None), Ok(None));
 }
 
 /// Docker's own file holds conditions that its daemon settles before it writes a bundle;

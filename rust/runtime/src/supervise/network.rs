@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use duckweed_net::stack::Stack;
+use duckweed_net::stack::{Stack, Traffic};
 use rustix::fs::{Mode, OFlags};
 
 use super::address;
@@ -65,6 +65,7 @@ pub(super) fn prepare(bundle: &mut Bundle, place: &Place) -> Result<Option<Ready
         membership = Some((kept, turn, run));
     }
     bundle.link = Some(outlet.link.clone());
+    bundle.gate = network.gate.then(|| outlet.terms(&network));
     Ok(Some(Ready { outlet, membership }))
 }
 
@@ -106,24 +107,41 @@ impl Ready {
         place: &Place,
     ) -> Result<Connected, StartError> {
         let network = bundle.block.network.clone().unwrap_or_default();
-        let link = link.ok_or_else(|| {
-            StartError::new(Code::Network, "connect the network", "the container handed over no interface")
-        })?;
         let ports = self.outlet.ports.clone();
-        let stack = self.outlet.open(&network, link, &place.store)?;
+        let way = if network.gate {
+            Way::Gate(self.outlet.held())
+        } else {
+            let link = link.ok_or_else(|| {
+                StartError::new(
+                    Code::Network,
+                    "connect the network",
+                    "the container handed over no interface",
+                )
+            })?;
+            Way::Link(Box::new(self.outlet.open(&network, link, &place.store)?))
+        };
         duckweed_sys::limit::raise_descriptors();
         let (kept, turn, run) = match self.membership {
             Some((kept, turn, run)) => (Some(kept), Some(turn), run),
             None => (None, None, PathBuf::new()),
         };
-        Ok(Connected { stack, is_busy: true, ports, kept, turn, run })
+        Ok(Connected { way, is_busy: true, ports, kept, turn, run })
     }
+}
+
+/// How a container's data leaves it.
+#[derive(Debug)]
+enum Way {
+    /// By an interface whose other end this is.
+    Link(Box<Stack>),
+    /// By sockets of the host; these keep its ports when it has none there.
+    Gate(#[allow(dead_code, reason = "held, not used")] Vec<OwnedFd>),
 }
 
 /// The network of a running container.
 #[derive(Debug)]
 pub struct Connected {
-    stack: Stack,
+    way: Way,
     /// There may be more to do than was done.
     is_busy: bool,
     ports: Vec<Published>,
@@ -134,8 +152,11 @@ pub struct Connected {
 }
 
 impl Connected {
-    pub fn descriptor(&self) -> BorrowedFd<'_> {
-        self.stack.descriptor()
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match &self.way {
+            Way::Link(stack) => Some(stack.descriptor()),
+            Way::Gate(_) => None,
+        }
     }
 
     pub fn ports(&self) -> Vec<Published> {
@@ -164,22 +185,28 @@ impl Connected {
 
     /// How long the loop may sleep.
     pub fn patience(&self) -> Option<Duration> {
-        if self.is_busy {
-            return Some(Duration::ZERO);
+        match &self.way {
+            Way::Link(_) if self.is_busy => Some(Duration::ZERO),
+            Way::Link(stack) => stack.patience(),
+            Way::Gate(_) => None,
         }
-        self.stack.patience()
     }
 
     /// Does what is due, for a few milliseconds at most.
     pub fn turn(&mut self) {
-        if self.is_busy || self.stack.patience().is_some_and(|left| left.is_zero()) {
-            self.is_busy = self.stack.turn();
+        let Way::Link(stack) = &mut self.way else { return };
+        if self.is_busy || stack.patience().is_some_and(|left| left.is_zero()) {
+            self.is_busy = stack.turn();
         }
     }
 
     /// Bytes and packets so far.
     pub fn traffic(&self) -> serde_json::Value {
-        let traffic = self.stack.traffic();
+        // What moves through the host's sockets is not counted.
+        let traffic = match &self.way {
+            Way::Link(stack) => stack.traffic(),
+            Way::Gate(_) => Traffic::default(),
+        };
         serde_json::json!({
             "rx_bytes": traffic.received_bytes,
             "rx_packets": traffic.received_packets,

@@ -141,8 +141,8 @@ pub fn serve(options: Options) -> Result<i32, StartError> {
 /// Whether somebody must answer the container's system calls from its start. One that only mentions the word is
 /// served as well, at the price of this supervisor.
 fn is_emulated(config: &[u8]) -> bool {
-    const WORD: &[u8] = b"root_emulation";
-    config.windows(WORD.len()).any(|bytes| bytes == WORD)
+    const WORDS: [&[u8]; 2] = [b"root_emulation", b"socket_gate"];
+    WORDS.iter().any(|word| config.windows(word.len()).any(|bytes| bytes == *word))
 }
 
 fn wrong() -> StartError {

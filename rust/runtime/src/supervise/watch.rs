@@ -97,7 +97,9 @@ impl Supervisor {
             self.events.change(emulation, Source::Emulation, none, Interest::READ)?;
         }
         if let Some(network) = &self.network {
-            self.events.change(network.descriptor(), Source::Network, none, Interest::READ)?;
+            if let Some(descriptor) = network.descriptor() {
+                self.events.change(descriptor, Source::Network, none, Interest::READ)?;
+            }
         }
         let mut found = Vec::with_capacity(32);
         let mut buffer = vec![0; packet::LARGEST];

@@ -194,7 +194,11 @@ fn name_and_network(plan: &Plan<'_>, is_up: bool, socket: &OwnedFd) -> Result<()
             .doing(Code::Network, || "enter the other container's network")?;
     }
     if let (Some(network), Some(link)) = (&plan.bundle.block.network, &plan.bundle.link) {
-        crate::network::inside::make(network, link, socket)?;
+        if !network.gate {
+            crate::network::inside::make(network, link, socket)?;
+        } else if plan.namespaces.has(NEWNET) {
+            crate::network::inside::pretend(link);
+        }
     }
     if plan.namespaces.has(NEWUTS) {
         if !spec.hostname.is_empty() {
@@ -360,9 +364,7 @@ fn filter(
     socket: &OwnedFd,
 ) -> Result<(), StartError> {
     match &plan.filter {
-        Some(filter) if plan.emulation.is_some() => {
-            arrival.announce(&filter.program, filter.flags, identity, socket)
-        }
+        Some(filter) if plan.asks() => arrival.announce(filter, identity, socket),
         Some(filter) => duckweed_sys::seccomp::install(&filter.program, filter.flags)
             .doing(Code::Seccomp, || "install the system call filter"),
         None => Ok(()),

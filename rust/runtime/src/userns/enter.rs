@@ -44,7 +44,7 @@ pub fn exec(
     let mut plan = Plan::new(&bundle, io)?;
     if request.privileged {
         plan.capabilities = CapabilityMasks::all();
-        plan.filter = Filter::emulation_only(plan.emulation)?;
+        plan.filter = Filter::asking_only(plan.emulation, plan.gate)?;
     }
     let (ours, theirs) = start_socket()?;
     match clone::fork(0).doing(Code::Internal, || "fork")? {

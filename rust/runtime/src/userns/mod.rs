@@ -35,7 +35,7 @@ mod mounts;
 mod namespace;
 mod options;
 mod overlay;
-mod plan;
+pub(crate) mod plan;
 mod reach;
 mod resolve;
 mod root;

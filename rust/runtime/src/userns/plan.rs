@@ -11,7 +11,7 @@ use super::{kernel, Io};
 use crate::bundle::Bundle;
 use crate::seccomp::{self, Builtin};
 use crate::spec::{Namespace, NamespaceKind, SeccompProfile};
-use crate::start_error::{Code, StartError};
+use crate::start_error::{Code, Doing as _, StartError};
 
 /// All that the child needs.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(crate) struct Plan<'a> {
     pub filter: Option<Filter>,
     /// What the supervisor answers for the kernel.
     pub emulation: Option<duckweed_trap::Mode>,
+    /// Its sockets are the host's.
+    pub gate: bool,
 }
 
 /// A system call filter and its `SECCOMP_FILTER_FLAG_*`.
@@ -32,6 +34,8 @@ pub(crate) struct Plan<'a> {
 pub(crate) struct Filter {
     pub program: Vec<Instruction>,
     pub flags: u32,
+    /// Lets one message through that hands over the listener; a number that nobody can guess.
+    pub word: u64,
 }
 
 impl<'a> Plan<'a> {
@@ -54,7 +58,8 @@ impl<'a> Plan<'a> {
         }
         let filter = Filter::new(bundle, capabilities.effective)?;
         let emulation = bundle.block.root_emulation.mode();
-        Ok(Plan { bundle, io, namespaces, maps, capabilities, filter, emulation })
+        let gate = bundle.block.has_gate();
+        Ok(Plan { bundle, io, namespaces, maps, capabilities, filter, emulation, gate })
     }
 
     /// Whether every user is root to the kernel, whoever it is to itself.
@@ -63,12 +68,33 @@ impl<'a> Plan<'a> {
     }
 }
 
+impl Plan<'_> {
+    /// Whether somebody answers calls of the command for the kernel.
+    pub fn asks(&self) -> bool {
+        self.emulation.is_some() || self.gate
+    }
+}
+
 impl Filter {
     /// Without rules but for what is emulated: `--privileged`.
-    pub fn emulation_only(mode: Option<duckweed_trap::Mode>) -> Result<Option<Filter>, StartError> {
-        let program = seccomp::program(None, Some(Builtin::Unconfined), 0, mode)
+    pub fn asking_only(mode: Option<duckweed_trap::Mode>, gate: bool) -> Result<Option<Filter>, StartError> {
+        Self::made(None, Some(Builtin::Unconfined), 0, (mode, gate))
+    }
+
+    fn made(
+        rules: Option<&seccomp::oci::Seccomp>,
+        builtin: Option<Builtin>,
+        capabilities: u64,
+        (mode, gate): (Option<duckweed_trap::Mode>, bool),
+    ) -> Result<Option<Filter>, StartError> {
+        let mut bytes = [0; 8];
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+            .doing(Code::Internal, || "get a random number")?;
+        let word = u64::from_ne_bytes(bytes);
+        let program = seccomp::program(rules, builtin, capabilities, mode, gate.then_some(word))
             .map_err(|error| StartError::new(Code::Seccomp, "make the filter", error.to_string()))?;
-        Ok(program.map(|program| Filter { program, flags: 0 }))
+        let flags = rules.map_or(0, |rules| rules.flag_bits());
+        Ok(program.map(|program| Filter { program, flags, word }))
     }
 
     pub fn new(bundle: &Bundle, capabilities: u64) -> Result<Option<Filter>, StartError> {
@@ -77,9 +103,8 @@ impl Filter {
             SeccompProfile::Unconfined => Builtin::Unconfined,
         });
         let rules = bundle.spec.linux.seccomp.as_ref();
-        let program = seccomp::program(rules, builtin, capabilities, bundle.block.root_emulation.mode())
-            .map_err(|error| StartError::new(Code::Seccomp, "make the filter", error.to_string()))?;
-        Ok(program.map(|program| Filter { program, flags: rules.map_or(0, |rules| rules.flag_bits()) }))
+        let block = &bundle.block;
+        Self::made(rules, builtin, capabilities, (block.root_emulation.mode(), block.has_gate()))
     }
 }
 

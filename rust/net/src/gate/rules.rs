@@ -1,0 +1,446 @@
+//! Which address of the host a container means, and what it shall believe. No I/O.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+
+use rustix::io::Errno;
+
+use crate::stack::{is_public, Addresses};
+
+/// Ports below this need privilege on the host, unless it was told otherwise.
+const PRIVILEGED: u16 = 1024;
+/// Where those of a container lie on its loopback address: above what the kernel gives away by itself.
+const SHIFTED: u16 = 64_000;
+/// The first port that kernels give to clients, ip_local_port_range.
+const GIVEN_AWAY: u16 = 32_768;
+/// Sockets that are remembered; the oldest are forgotten first.
+const MOST: usize = 4096;
+
+/// What a port is a port of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP, and ping sockets.
+    Udp,
+}
+
+/// A published port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// In the container.
+    pub port: u16,
+    /// On the host.
+    pub host: SocketAddr,
+}
+
+/// Where a socket is bound really.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The address on the host.
+    pub host: SocketAddr,
+    /// Somebody holds this port for the container: it must be bound with SO_REUSEADDR.
+    pub is_held: bool,
+}
+
+/// One socket's view of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kind {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// AF_INET6.
+    pub is_v6: bool,
+    /// IPV6_V6ONLY.
+    pub is_v6_only: bool,
+}
+
+/// A port of the container, in IPv6 or not.
+type Port = (Protocol, u16, bool);
+/// An address of the host.
+type Seen = (Protocol, SocketAddr);
+
+/// A container's rules and what it has bound.
+#[derive(Debug)]
+pub struct Rules {
+    addresses: Addresses,
+    /// The container's loopback on the host, for sockets of each family.
+    own: [Ipv4Addr; 2],
+    host_loopback: bool,
+    reaches_out: bool,
+    /// The host's addresses to everybody else.
+    outside: [Option<IpAddr>; 2],
+    /// Name servers, which may be reached wherever they are.
+    servers: Vec<IpAddr>,
+    ways: Vec<Way>,
+    /// By protocol, port in the container, and family.
+    bound: HashMap<Port, (Kind, SocketAddr)>,
+    /// What a host's address was asked for as.
+    shown: HashMap<Seen, SocketAddr>,
+    order: VecDeque<(Port, Seen)>,
+}
+
+/// What the rules of a container are made of.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// The addresses that the container believes in.
+    pub addresses: Addresses,
+    /// A number that no other container of this machine has, most likely.
+    pub number: u32,
+    /// The gateway leads to the host's loopback.
+    pub host_loopback: bool,
+    /// Connections may leave the host.
+    pub reaches_out: bool,
+    /// The host's addresses to everybody else: IPv4, IPv6.
+    pub outside: [Option<IpAddr>; 2],
+    /// Name servers.
+    pub servers: Vec<IpAddr>,
+    /// Published ports.
+    pub ways: Vec<Way>,
+}
+
+impl Rules {
+    /// The rules, with nothing bound.
+    #[must_use]
+    pub fn new(terms: Terms) -> Self {
+        // 127.64.0.2 and up, away from the addresses that people choose by hand.
+        let base = 0x7f40_0000 | (terms.number & 0x003f_fffe) | 0x0010_0000;
+        Self {
+            addresses: terms.addresses,
+            own: [Ipv4Addr::from(base), Ipv4Addr::from(base | 1)],
+            host_loopback: terms.host_loopback,
+            reaches_out: terms.reaches_out,
+            outside: terms.outside,
+            servers: terms.servers,
+            ways: terms.ways,
+            bound: HashMap::new(),
+            shown: HashMap::new(),
+            order: VecDeque::new(),
+        }
+    }
+
+    fn is_self(&self, address: IpAddr) -> bool {
+        address.is_loopback() || address.is_unspecified() || self.addresses.guest(address) == Some(address)
+    }
+
+    /// Where a socket that asks for `asked` is bound.
+    ///
+    /// # Errors
+    /// EADDRNOTAVAIL for what is no address of the container's.
+    pub fn bind(&self, kind: Kind, asked: SocketAddr) -> Result<Place, Errno> {
+        let address = asked.ip().to_canonical();
+        if !self.is_self(address) {
+            return Err(Errno::ADDRNOTAVAIL);
+        }
+        if !address.is_loopback() {
+            if let Some(host) = self.way(kind, asked.port()) {
+                return Ok(Place { host, is_held: true });
+            }
+            if kind.protocol == Protocol::Udp {
+                // It may speak to everybody; where nobody knows its port, nobody speaks to it first.
+                let any: IpAddr = if kind.is_v6 { [0_u16; 8].into() } else { [0_u8; 4].into() };
+                return Ok(Place { host: SocketAddr::new(any, 0), is_held: false });
+            }
+        }
+        Ok(Place { host: self.own_address(kind.is_v6, asked.port()), is_held: false })
+    }
+
+    fn way(&self, kind: Kind, port: u16) -> Option<SocketAddr> {
+        let mut ways = self.ways.iter().filter(|way| way.protocol == kind.protocol && way.port == port);
+        let same = ways.clone().find(|way| way.host.is_ipv6() == kind.is_v6);
+        // A socket of IPv6 takes IPv4 as well, unless it was told not to.
+        same.or_else(|| ways.find(|way| kind.is_v6 && !kind.is_v6_only && way.host.is_ipv4()))
+            .map(|way| way.host)
+    }
+
+    fn own_address(&self, is_v6: bool, port: u16) -> SocketAddr {
+        let port = if port != 0 && port < PRIVILEGED { port + SHIFTED } else { port };
+        SocketAddr::new(self.own[usize::from(is_v6)].into(), port)
+    }
+
+    /// A socket that asked for `asked` is bound to `host` now. Answers with what it is to believe.
+    pub fn remember(&mut self, kind: Kind, asked: SocketAddr, host: SocketAddr) -> SocketAddr {
+        let mut asked = asked;
+        if asked.port() == 0 {
+            asked.set_port(host.port());
+        }
+        let key = (kind.protocol, asked.port(), kind.is_v6);
+        let seen = (kind.protocol, canonical(host));
+        self.bound.insert(key, (kind, canonical(host)));
+        self.shown.insert(seen, asked);
+        self.order.push_back((key, seen));
+        if self.order.len() > MOST {
+            if let Some((key, seen)) = self.order.pop_front() {
+                // A later socket in the same place is remembered by its own entry.
+                if !self.order.iter().any(|other| other.0 == key) {
+                    self.bound.remove(&key);
+                }
+                if !self.order.iter().any(|other| other.1 == seen) {
+                    self.shown.remove(&seen);
+                }
+            }
+        }
+        asked
+    }
+
+    /// Where a socket that wants to reach `target` goes.
+    ///
+    /// # Errors
+    /// ENETUNREACH, EHOSTUNREACH as a router would say; ECONNREFUSED: nobody of the container is there.
+    pub fn connect(&self, kind: Kind, target: SocketAddr) -> Result<SocketAddr, Errno> {
+        let address = target.ip().to_canonical();
+        let port = target.port();
+        if port == 53 && self.servers.contains(&address) {
+            return Ok(target);
+        }
+        if self.is_self(address) {
+            return self.inside(kind.protocol, port, address).ok_or(Errno::CONNREFUSED);
+        }
+        if self.addresses.is_gateway(address) {
+            let host: IpAddr = match (self.host_loopback, address.is_ipv4()) {
+                (true, true) => Ipv4Addr::LOCALHOST.into(),
+                (true, false) => std::net::Ipv6Addr::LOCALHOST.into(),
+                (false, _) if !self.reaches_out => return Err(Errno::HOSTUNREACH),
+                (false, is_v4) => self.outside[usize::from(!is_v4)].ok_or(Errno::HOSTUNREACH)?,
+            };
+            return Ok(SocketAddr::new(host, port));
+        }
+        if !self.reaches_out {
+            return Err(Errno::NETUNREACH);
+        }
+        if !is_public(address) || self.addresses.is_resolver(address) {
+            return Err(Errno::HOSTUNREACH);
+        }
+        Ok(target)
+    }
+
+    /// A port of the container, as the host knows it.
+    fn inside(&self, protocol: Protocol, port: u16, address: IpAddr) -> Option<SocketAddr> {
+        let is_v6 = address.is_ipv6();
+        let both = |(kind, _): &&(Kind, SocketAddr)| !kind.is_v6_only;
+        let found = self
+            .bound
+            .get(&(protocol, port, is_v6))
+            .or_else(|| self.bound.get(&(protocol, port, true)).filter(both).filter(|_| !is_v6));
+        match found {
+            // Anybody's listener on all addresses would answer at ours, too.
+            None => None,
+            Some((_, host)) if host.ip().is_unspecified() => {
+                let here: IpAddr = match host.is_ipv4() {
+                    true => Ipv4Addr::LOCALHOST.into(),
+                    false => std::net::Ipv6Addr::LOCALHOST.into(),
+                };
+                Some(SocketAddr::new(if is_v6 { here } else { Ipv4Addr::LOCALHOST.into() }, host.port()))
+            }
+            Some((_, host)) => Some(*host),
+        }
+    }
+
+    /// Where a datagram of a bound socket to `target` goes when nobody of the container is there: a client on the
+    /// host's loopback may have asked and want its answer. Ports that people choose are not among them.
+    #[must_use]
+    pub fn answer_to(&self, target: SocketAddr) -> Option<SocketAddr> {
+        let address = target.ip().to_canonical();
+        (address.is_loopback() && target.port() >= GIVEN_AWAY).then(|| {
+            let here: IpAddr = match address.is_ipv4() {
+                true => Ipv4Addr::LOCALHOST.into(),
+                false => std::net::Ipv6Addr::LOCALHOST.into(),
+            };
+            SocketAddr::new(here, target.port())
+        })
+    }
+
+    /// Where a socket is bound when somebody else on this machine has its port on all addresses; `None`: the port is the
+    /// container's own, and taken.
+    #[must_use]
+    pub fn elsewhere(&self, kind: Kind, asked: SocketAddr) -> Option<SocketAddr> {
+        let is_ours = self.bound.contains_key(&(kind.protocol, asked.port(), kind.is_v6));
+        (!is_ours && asked.port() != 0).then(|| self.own_address(kind.is_v6, 0))
+    }
+
+    /// What a socket is told of the address it is bound to.
+    #[must_use]
+    pub fn local(&self, kind: Kind, host: SocketAddr, is_connected: bool) -> SocketAddr {
+        let real = canonical(host);
+        if let Some(asked) = self.shown.get(&(kind.protocol, real)) {
+            return match asked.ip().is_unspecified() && is_connected {
+                true => self.own_seen(kind, self.own[usize::from(asked.is_ipv6())], asked.port()),
+                false => *asked,
+            };
+        }
+        // Accepted at a port that was bound everywhere: the address is the one that the client used.
+        let everywhere: IpAddr = if real.is_ipv4() { [0_u8; 4].into() } else { [0_u16; 8].into() };
+        let dual: IpAddr = [0_u16; 8].into();
+        let port = [everywhere, dual]
+            .iter()
+            .find_map(|any| self.shown.get(&(kind.protocol, SocketAddr::new(*any, real.port()))))
+            .map_or(real.port(), SocketAddr::port);
+        let address = match real.ip() {
+            any if any.is_unspecified() => any,
+            IpAddr::V4(own) if self.own.contains(&own) => return self.own_seen(kind, own, port),
+            loopback if loopback.is_loopback() => loopback,
+            other => self.addresses.guest(other).unwrap_or(other),
+        };
+        fit(kind.is_v6, SocketAddr::new(address, port))
+    }
+
+    fn own_seen(&self, kind: Kind, own: Ipv4Addr, port: u16) -> SocketAddr {
+        let port = if port > SHIFTED && port < SHIFTED + PRIVILEGED { port - SHIFTED } else { port };
+        let address: IpAddr = match own == self.own[1] {
+            true => std::net::Ipv6Addr::LOCALHOST.into(),
+            false => Ipv4Addr::LOCALHOST.into(),
+        };
+        fit(kind.is_v6, SocketAddr::new(address, port))
+    }
+
+    /// What a socket is told of the other end.
+    #[must_use]
+    pub fn peer(&self, kind: Kind, host: SocketAddr) -> SocketAddr {
+        let real = canonical(host);
+        if let Some(asked) = self.shown.get(&(kind.protocol, real)) {
+            if !asked.ip().is_unspecified() {
+                return fit(kind.is_v6, canonical(*asked));
+            }
+        }
+        match real.ip() {
+            IpAddr::V4(own) if self.own.contains(&own) => self.own_seen(kind, own, real.port()),
+            _ => host,
+        }
+    }
+}
+
+/// Without the IPv6 spelling of an IPv4 address, and without what only a link knows.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// The address in the spelling of the socket's family.
+#[must_use]
+pub fn fit(is_v6: bool, address: SocketAddr) -> SocketAddr {
+    match (is_v6, address) {
+        (true, SocketAddr::V4(v4)) => SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into(),
+        _ => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TCP4: Kind = Kind { protocol: Protocol::Tcp, is_v6: false, is_v6_only: false };
+    const TCP6: Kind = Kind { protocol: Protocol::Tcp, is_v6: true, is_v6_only: false };
+    const UDP4: Kind = Kind { protocol: Protocol::Udp, is_v6: false, is_v6_only: false };
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn rules(number: u32, ways: &[(u16, &str)]) -> Rules {
+        let way = |(port, host): &(u16, &str)| Way { protocol: Protocol::Tcp, port: *port, host: at(host) };
+        Rules::new(Terms {
+            addresses: Addresses::default(),
+            number,
+            host_loopback: false,
+            reaches_out: true,
+            outside: [Some("192.0.2.2".parse().unwrap()), None],
+            servers: vec!["127.0.0.53".parse().unwrap()],
+            ways: ways.iter().map(way).collect(),
+        })
+    }
+
+    #[test]
+    fn two_containers_listen_on_80_and_each_finds_its_own() {
+        let (mut one, two) = (rules(2, &[]), rules(4, &[]));
+        let host = one.bind(TCP4, at("0.0.0.0:80")).unwrap().host;
+        assert_ne!(host, two.bind(TCP4, at("0.0.0.0:80")).unwrap().host);
+        assert!(host.ip().is_loopback() && host.port() >= 1024, "{host}");
+        assert_eq!(one.remember(TCP4, at("0.0.0.0:80"), host), at("0.0.0.0:80"));
+        assert_eq!(one.local(TCP4, host, true), at("127.0.0.1:80"), "accepted");
+        for own in ["127.0.0.1:80", "10.0.2.100:80", "0.0.0.0:80"] {
+            assert_eq!(one.connect(TCP4, at(own)).unwrap(), host);
+            assert_eq!(two.connect(TCP4, at(own)), Err(Errno::CONNREFUSED));
+        }
+        assert_eq!(one.local(TCP4, host, false), at("0.0.0.0:80"));
+        assert_eq!(two.local(TCP4, two.own_address(false, 80), true), at("127.0.0.1:80"));
+    }
+
+    #[test]
+    fn a_published_port_is_the_hosts_and_is_seen_as_the_containers() {
+        let mut one = rules(2, &[(80, "0.0.0.0:8080"), (80, "[::]:8080")]);
+        let place = one.bind(TCP4, at("0.0.0.0:80")).unwrap();
+        assert_eq!(place, Place { host: at("0.0.0.0:8080"), is_held: true });
+        assert!(!one.bind(TCP4, at("127.0.0.1:80")).unwrap().is_held, "its loopback is not published");
+        one.remember(TCP4, at("0.0.0.0:80"), place.host);
+        assert_eq!(one.connect(TCP4, at("127.0.0.1:80")).unwrap(), at("127.0.0.1:8080"));
+        assert_eq!(one.local(TCP4, at("192.0.2.2:8080"), true), at("10.0.2.100:80"));
+        assert_eq!(one.peer(TCP4, at("198.51.100.7:4000")), at("198.51.100.7:4000"));
+        assert_eq!(one.bind(TCP6, at("[::]:80")).unwrap().host, at("[::]:8080"));
+    }
+
+    #[test]
+    fn a_listener_for_both_families_is_found_by_both() {
+        let mut one = rules(2, &[]);
+        let host = one.bind(TCP6, at("[::]:8000")).unwrap().host;
+        one.remember(TCP6, at("[::]:8000"), fit(true, host));
+        assert_eq!(one.connect(TCP4, at("127.0.0.1:8000")).unwrap(), host);
+        assert_eq!(one.connect(TCP6, at("[::1]:8000")).unwrap(), host);
+        assert_eq!(one.connect(TCP6, at("[::ffff:127.0.0.1]:8000")).unwrap(), host);
+        let only = Kind { is_v6_only: true, ..TCP6 };
+        let mut two = rules(4, &[]);
+        two.remember(only, at("[::]:8000"), two.bind(only, at("[::]:8000")).unwrap().host);
+        assert_eq!(two.connect(TCP4, at("127.0.0.1:8000")), Err(Errno::CONNREFUSED));
+    }
+
+    #[test]
+    fn the_hosts_loopback_is_out_of_reach_and_the_gateway_is_the_host() {
+        let mut one = rules(2, &[]);
+        assert_eq!(one.connect(TCP4, at("10.0.2.2:22")).unwrap(), at("192.0.2.2:22"));
+        assert_eq!(one.connect(TCP6, at("[fd00:d0c2::2]:22")), Err(Errno::HOSTUNREACH));
+        assert_eq!(one.connect(UDP4, at("127.0.0.53:53")).unwrap(), at("127.0.0.53:53"), "a name server");
+        assert_eq!(one.connect(TCP4, at("198.51.100.7:80")).unwrap(), at("198.51.100.7:80"));
+        one.host_loopback = true;
+        assert_eq!(one.connect(TCP4, at("10.0.2.2:22")).unwrap(), at("127.0.0.1:22"));
+        one.reaches_out = false;
+        assert_eq!(one.connect(TCP4, at("198.51.100.7:80")), Err(Errno::NETUNREACH));
+        assert_eq!(one.bind(TCP4, at("198.51.100.7:80")), Err(Errno::ADDRNOTAVAIL));
+    }
+
+    #[test]
+    fn udp_everywhere_can_speak_to_everybody_and_is_found_inside() {
+        let mut one = rules(2, &[]);
+        let place = one.bind(UDP4, at("0.0.0.0:5353")).unwrap();
+        assert_eq!(place.host, at("0.0.0.0:0"));
+        one.remember(UDP4, at("0.0.0.0:5353"), at("0.0.0.0:40000"));
+        assert_eq!(one.connect(UDP4, at("127.0.0.1:5353")).unwrap(), at("127.0.0.1:40000"));
+        assert_eq!(one.local(UDP4, at("0.0.0.0:40000"), false), at("0.0.0.0:5353"));
+    }
+
+    proptest! {
+        /// Whatever is asked for, a container that may not reach the host's loopback never does.
+        #[test]
+        fn no_address_leads_to_the_hosts_loopback(v6 in any::<bool>(), a in any::<u128>(), low in any::<bool>(), port in 1..=65_535_u16, socket_v6 in any::<bool>()) {
+            let one = rules(2, &[]);
+            let bits = if low { a & 0xffff_ffff } else { a };
+            let address: IpAddr = if v6 { IpAddr::V6(bits.into()) } else { IpAddr::V4((0x7f00_0000 | (bits as u32 & 0xff_ffff)).into()) };
+            prop_assume!(!one.servers.contains(&address));
+            let kind = Kind { is_v6: socket_v6, ..TCP4 };
+            if let Ok(host) = one.connect(kind, SocketAddr::new(address, port)) {
+                let host = host.ip().to_canonical();
+                prop_assert!(is_public(host) || one.own.iter().any(|own| host == *own), "{address} led to {host}");
+            }
+        }
+
+        #[test]
+        fn memory_is_bounded(ports in proptest::collection::vec(any::<u16>(), 1..50)) {
+            let mut one = rules(2, &[]);
+            for round in 0..200_u16 {
+                for port in &ports {
+                    one.remember(TCP4, SocketAddr::new([0; 4].into(), port.wrapping_add(round)), SocketAddr::new(one.own[0].into(), *port));
+                }
+            }
+            prop_assert!(one.order.len() <= MOST && one.bound.len() <= MOST && one.shown.len() <= MOST);
+        }
+    }
+}
