@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from duckweed.containers import logs
 from duckweed.containers.logs import parse_tail, read_log
 from duckweed.containers.quantities import rfc3339
 from duckweed.errors import UsageError
@@ -121,6 +122,22 @@ def test_follow_survives_a_rotation_between_two_looks(log: Path) -> None:
         lambda: append(log, entry("end\n")),
     )
     assert read(log, tail=1, wait=wait) == "8 last of the old new twice at once end"
+
+
+def test_a_rotation_while_files_are_opened_loses_none(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = logs.rotated_files
+
+    def rotate_after_listing(path: str) -> list[str]:
+        names = listed(path)
+        if not (log.parent / "container.log.3").exists():
+            for older in (2, 1):
+                (log.parent / f"container.log.{older}").rename(log.parent / f"container.log.{older + 1}")
+            log.rename(log.parent / "container.log.1")
+            lines(log, range(9, 12))
+        return names
+
+    monkeypatch.setattr(logs, "rotated_files", rotate_after_listing)
+    assert read(log) == " ".join(map(str, range(12)))
 
 
 def test_follow_survives_a_log_of_one_file_that_starts_again(tmp_path: Path) -> None:

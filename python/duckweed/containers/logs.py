@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 _BLOCK = 64 * 1024
+# How often a log that is being rotated is opened anew.
+_ROTATIONS = 100
 
 
 def parse_tail(value: int | str | None) -> int:
@@ -96,21 +98,46 @@ def _decode(line: bytes) -> tuple[str, str, str] | None:
 
 
 def _open_all(path: str) -> list[BinaryIO]:
-    """All files, oldest first, each once: a rotation between listing and opening is noticed by inode."""
+    """All files, oldest first, each once. A rotation between listing and opening gives names to other files,
+    and one could be passed over: what was opened must be what the names mean afterwards, too.
+    """
+    for _ in range(_ROTATIONS):
+        files = _open_each(rotated_files(path))
+        if list(map(_inode, files)) == _inodes(rotated_files(path)):
+            break
+        for file in files:
+            file.close()
+    else:
+        files = _open_each(rotated_files(path))
+    return files
+
+
+def _open_each(names: list[str]) -> list[BinaryIO]:
     files: list[BinaryIO] = []
-    seen: set[int] = set()
-    for name in rotated_files(path):
+    for name in names:
         try:
             file = open(name, "rb", buffering=0)
         except FileNotFoundError:
             continue
-        inode = os.fstat(file.fileno()).st_ino
-        if inode in seen:
+        if _inode(file) in map(_inode, files):
             file.close()
             continue
-        seen.add(inode)
         files.append(file)
     return files
+
+
+def _inode(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_ino
+
+
+def _inodes(names: list[str]) -> list[int]:
+    found = []
+    for name in names:
+        try:
+            found.append(os.stat(name).st_ino)
+        except FileNotFoundError:
+            found.append(0)
+    return found
 
 
 def _lines(path: str, tail: int, wait: Callable[[float], bool] | None) -> Iterator[bytes]:
@@ -201,7 +228,7 @@ def _last_lines(file: BinaryIO, rest: bytes) -> Iterator[bytes]:
 
 def _successors(path: str, file: BinaryIO) -> list[BinaryIO]:
     """The files newer than `file`, oldest first; empty while `path` still means `file` (or nothing)."""
-    inode = os.fstat(file.fileno()).st_ino
+    inode = _inode(file)
     try:
         if os.stat(path).st_ino == inode:
             return []
@@ -209,7 +236,7 @@ def _successors(path: str, file: BinaryIO) -> list[BinaryIO]:
         return []
     newer: list[BinaryIO] = []
     for candidate in _open_all(path):
-        if os.fstat(candidate.fileno()).st_ino == inode:
+        if _inode(candidate) == inode:
             # All before it are older still, and read already.
             for older in (*newer, candidate):
                 older.close()
