@@ -10,6 +10,7 @@ from duckweed.cli import render
 from duckweed.cli.failure import each
 from duckweed.cli.parse import BOOL, FILTER, INT, LIST, MAP, STRING, Call, Flag, filters_of, verb
 from duckweed.cli.prompt import is_confirmed
+from duckweed.cli.rows import pairs, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,16 +60,12 @@ def create(call: Call) -> int:
         gateway=call.get("gateway", ()),
         internal=call.get("internal", False),
         ipv6=call.get("ipv6", False),
-        label=_pairs(call.get("label", ())),
-        opt=_pairs(call.get("opt", ())),
+        label=pairs(call.get("label", ())),
+        opt=pairs(call.get("opt", ())),
         mtu=call.get("mtu"),
     )
     sys.stdout.write(f"{network.id}\n")
     return 0
-
-
-def _pairs(texts: list[str]) -> dict[str, str]:
-    return {name: value for name, _, value in (text.partition("=") for text in texts)}
 
 
 @verb(
@@ -90,13 +87,7 @@ def ls(call: Call) -> int:
     if call.get("quiet") and not template:
         sys.stdout.write("".join(f"{line['ID']}\n" for line in rows))
         return 0
-    if template in ("", "table"):
-        cells = [[line[name] for name in _COLUMNS] for line in rows]
-        sys.stdout.write(render.table([HEADERS[name] for name in _COLUMNS], cells))
-        return 0
-    from duckweed.cli.format import Listing, show_rows
-
-    show_rows(Listing(HEADERS, _COLUMNS, _RAW), rows, template)
+    show(rows, template, HEADERS, _COLUMNS, _RAW)
     return 0
 
 

@@ -8,6 +8,7 @@ from duckweed.cli import render
 from duckweed.cli.failure import each
 from duckweed.cli.parse import BOOL, FILTER, LIST, MAP, STRING, Call, Flag, Refused, filters_of, verb
 from duckweed.cli.prompt import is_confirmed
+from duckweed.cli.rows import pairs, show
 from duckweed.cli.units import human_size
 
 TYPE_CHECKING = False
@@ -56,15 +57,11 @@ def create(call: Call) -> int:
     volume = call.engine.volumes.create(
         name or None,
         driver=call.get("driver", "local"),
-        labels=_pairs(call.get("label", ())),
-        opts=_pairs(call.get("opt", ())),
+        labels=pairs(call.get("label", ())),
+        opts=pairs(call.get("opt", ())),
     )
     sys.stdout.write(f"{volume.name}\n")
     return 0
-
-
-def _pairs(texts: list[str]) -> dict[str, str]:
-    return {name: value for name, _, value in (text.partition("=") for text in texts)}
 
 
 @verb(
@@ -85,13 +82,7 @@ def ls(call: Call) -> int:
         sys.stdout.write("".join(f"{volume.name}\n" for volume in volumes))
         return 0
     rows = [row(volume.attrs) for volume in volumes]
-    if template in ("", "table"):
-        cells = [[line[name] for name in _COLUMNS] for line in rows]
-        sys.stdout.write(render.table([HEADERS[name] for name in _COLUMNS], cells))
-        return 0
-    from duckweed.cli.format import Listing, show_rows
-
-    show_rows(Listing(HEADERS, _COLUMNS, _RAW), rows, template)
+    show(rows, template, HEADERS, _COLUMNS, _RAW)
     return 0
 
 
