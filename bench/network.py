@@ -3,7 +3,7 @@
 
 The other end is always a process on this machine's loopback, so no wire hides the cost. Cases are interleaved,
 round by round; the table shows best and median, and only ratios of one run mean anything. `loopback` is the same
-without any container, `veth` two namespaces joined by the kernel (what containers of one network have, and the bound
+without any container, `duckweed gate` a container whose sockets are this machine's, `veth` two namespaces joined by the kernel (what containers of one network have, and the bound
 for them). Peers that are missing or fail here are named and left out: pasta and slirp4netns need a /dev/net/tun that
 users may open, which duckweed does not.
 
@@ -277,6 +277,7 @@ def published(seconds: int) -> float:
 CASES: dict[str, Enter] = {
     "loopback": loopback,
     "duckweed": container,
+    "duckweed gate": lambda: container("--network", "gate"),
     "pasta 65520": lambda: pasta("65520"),
     "pasta 1500": lambda: pasta("1500"),
     "slirp4netns 65520": lambda: slirp4netns("65520"),

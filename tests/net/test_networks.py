@@ -43,6 +43,32 @@ def test_members_reach_each_other_by_name_alias_and_short_id(
     assert {member["Name"] for member in members.values()} == {server, client}
 
 
+def test_names_are_answered_over_tcp_several_on_one_connection(
+    duckweed: Run, network: Network, start: Start
+) -> None:
+    lan = network()
+    server = start(SERVER, "--network", lan)
+    target = address(duckweed, server, lan)
+    script = f"""
+import socket, struct
+def question(name):
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    message = struct.pack("!6H", 7, 0x100, 1, 0, 0, 0) + labels + b"\\0" + struct.pack("!2H", 1, 1)
+    return struct.pack("!H", len(message)) + message
+with socket.create_connection(("10.0.2.3", 53), 10) as peer:
+    peer.settimeout(10); reader = peer.makefile("rb")
+    text = question("{server}") + question("{server}.{lan}")
+    peer.sendall(text[:5]); peer.sendall(text[5:]); peer.shutdown(1)
+    for _ in range(2):
+        answer = reader.read(struct.unpack("!H", reader.read(2))[0])
+        print(socket.inet_ntoa(answer[-4:]))
+    assert reader.read() == b""
+"""
+    client = start(IDLE, "--network", lan)
+    done = duckweed("exec", client, "/usr/bin/python3", "-c", script)
+    assert done.stdout == f"{target}\n" * 2, done.stderr
+
+
 def test_other_networks_and_the_default_network_do_not_reach_in(
     duckweed: Run, network: Network, start: Start
 ) -> None:

@@ -111,7 +111,8 @@ def test_a_port_in_use_is_one_line_and_remap_ports_takes_another(duckweed: Run, 
         done = duckweed("run", "--rm", "-p", f"127.0.0.1:{port}:80", "host", "true")
         assert done.returncode == 125
         assert f"Bind for 127.0.0.1:{port}/tcp failed: port is already allocated (EADDRINUSE)" in done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1
+        hint = "hint: publish another port, or let `--remap-ports` choose one"
+        assert done.stderr.strip().splitlines()[1:] == [hint]
         name = start(ECHO_PEER.format(port=80), "--remap-ports", "-p", f"127.0.0.1:{port}:80")
     told = duckweed("port", name, "80").stdout.strip()
     assert told != f"127.0.0.1:{port}"

@@ -26,6 +26,10 @@ _HINTS = {
     "bad-user": "name a user of the image's /etc/passwd, or a number",
     "namespace": "see `duckweed doctor` for what this machine allows",
     "idmap": "see `duckweed doctor` for this account's subordinate ids",
+    "network EADDRINUSE": "publish another port, or let `--remap-ports` choose one",
+    "network EACCES": "publish a higher port, as in `-p 8080:80`, or let `--remap-ports` choose one",
+    "network EPERM": "publish a higher port, as in `-p 8080:80`, or let `--remap-ports` choose one",
+    "network EADDRNOTAVAIL": "leave the address out, or use one that `ip addr` shows",
 }
 
 
@@ -49,7 +53,7 @@ def start_error(error: Mapping[str, Any] | str | None) -> StartError:
         message = f"{message} ({name})"
     return StartError(
         message.replace("\n", " "),
-        _HINTS.get(code, ""),
+        _HINTS.get(f"{code} {name}") or _HINTS.get(code, ""),
         code=code,
         exit_code=int(error.get("exit_code") or 125),
     )

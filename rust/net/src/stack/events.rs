@@ -25,6 +25,10 @@ pub enum Source {
     Query(Number),
     /// A ping socket.
     Echo(Number),
+    /// Our end of a connection to the name server.
+    Conversation(Number),
+    /// The server's.
+    Server(Number),
 }
 
 impl Source {
@@ -36,6 +40,8 @@ impl Source {
             Self::Datagram(number) => (3, number),
             Self::Query(number) => (4, number),
             Self::Echo(number) => (5, number),
+            Self::Conversation(number) => (6, number),
+            Self::Server(number) => (7, number),
         };
         kind << 56 | u64::from(number.tenant) << 32 | u64::from(number.index)
     }
@@ -51,6 +57,8 @@ impl Source {
             3 => Self::Datagram(number),
             4 => Self::Query(number),
             5 => Self::Echo(number),
+            6 => Self::Conversation(number),
+            7 => Self::Server(number),
             _ => return None,
         })
     }

@@ -11,6 +11,7 @@
 //!   published listeners ------> streams, datagrams: the other way round
 //! ```
 
+mod conversations;
 mod datagrams;
 mod echo;
 mod events;
@@ -275,6 +276,8 @@ impl Stack {
             Source::Datagram(flow) => self.on_datagram_event(flow),
             Source::Query(query) => self.on_answer(query),
             Source::Echo(flow) => self.on_echo_event(flow),
+            Source::Conversation(number) => self.on_conversation(number),
+            Source::Server(number) => self.on_server(number),
         }
     }
 

@@ -15,12 +15,8 @@ impl Stack {
     pub(super) fn destination(&self, target: SocketAddr) -> Result<SocketAddr, Unreachable> {
         let address = target.ip();
         if self.addresses.is_resolver(address) {
-            // Only names are to be had there.
-            return if target.port() == 53 {
-                self.resolver.server().ok_or(Unreachable::Port)
-            } else {
-                Err(Unreachable::Port)
-            };
+            // Only names are to be had there, and they have a way of their own.
+            return Err(Unreachable::Port);
         }
         if self.addresses.is_gateway(address) {
             let host = self.host_address(address).ok_or(Unreachable::Host)?;

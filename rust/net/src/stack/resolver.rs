@@ -2,14 +2,14 @@
 //!
 //! Names of containers are answered here. Everything else goes, byte for byte, to the
 //! servers of the host's own /etc/resolv.conf, from a socket of the host: a stub on
-//! 127.0.0.53 with its split DNS and its VPN works as it does for the user. Over TCP a
-//! connection to us simply leads to the first of them (`policy`).
+//! 127.0.0.53 with its split DNS and its VPN works as it does for the user. Questions over TCP: `conversations`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use rustix::net::{RecvFlags, SendFlags};
 
+use super::conversations::Conversation;
 use super::datagrams;
 use super::events::Source;
 use super::slots::{Number, Slots};
@@ -34,9 +34,18 @@ pub trait Names: std::fmt::Debug {
     fn name(&self, address: IpAddr) -> Option<String>;
 }
 
+/// Who wants an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// Somebody over UDP.
+    Datagram(Ends),
+    /// Somebody over TCP.
+    Conversation(Number),
+}
+
 #[derive(Debug)]
 struct Query {
-    ends: Ends,
+    asker: Asker,
     message: Vec<u8>,
     socket: OwnedFd,
     /// The server that was asked, counted from the first.
@@ -51,17 +60,30 @@ pub(super) struct Resolver {
     found_at: Option<Time>,
     names: Option<Box<dyn Names>>,
     queries: Slots<Query>,
+    pub conversations: Slots<Conversation>,
 }
 
 impl Resolver {
     pub fn new(fixed: Vec<IpAddr>, names: Option<Box<dyn Names>>) -> Self {
-        Self { fixed, found: Vec::new(), found_at: None, names, queries: Slots::default() }
+        Self {
+            fixed,
+            found: Vec::new(),
+            found_at: None,
+            names,
+            queries: Slots::default(),
+            conversations: Slots::default(),
+        }
     }
 
     /// The first server, as known.
     pub fn server(&self) -> Option<SocketAddr> {
         let servers = if self.fixed.is_empty() { &self.found } else { &self.fixed };
         servers.first().map(|address| SocketAddr::new(*address, 53))
+    }
+
+    /// Whether a question of this conversation is open.
+    pub fn waits_for(&self, number: Number) -> bool {
+        self.queries.iter().any(|(_, query)| query.asker == Asker::Conversation(number))
     }
 
     fn refresh(&mut self, now: Time) {
@@ -114,34 +136,48 @@ impl Stack {
 
     /// A question of the container.
     pub(super) fn on_query(&mut self, ends: Ends, message: &[u8]) {
-        self.prepare_resolver();
-        let question = Question::parse(message);
-        if let Some(answer) = question.as_ref().and_then(|question| self.resolver.own_answer(question)) {
-            if let Some(question) = &question {
-                let bytes = question.answer(message, &answer);
-                self.deliver(ends, &bytes);
-            }
-            return;
-        }
-        if self.resolver.queries.len() >= MOST {
-            return;
-        }
-        if !self.reaches_out || !self.ask(ends, message, 0) {
-            self.refuse_query(ends, message);
+        match self.answer_here(message) {
+            Some(answer) => self.deliver(ends, &answer),
+            None => self.put(Asker::Datagram(ends), message),
         }
     }
 
-    fn refuse_query(&mut self, ends: Ends, message: &[u8]) {
+    /// The answer to a question about a name of ours.
+    pub(super) fn answer_here(&mut self, message: &[u8]) -> Option<Vec<u8>> {
+        self.prepare_resolver();
+        let question = Question::parse(message)?;
+        let answer = self.resolver.own_answer(&question)?;
+        Some(question.answer(message, &answer))
+    }
+
+    /// Passes a question on over UDP.
+    pub(super) fn put(&mut self, asker: Asker, message: &[u8]) {
+        if self.resolver.queries.len() >= MOST {
+            return;
+        }
+        if !self.reaches_out || !self.ask(asker, message, 0) {
+            self.refuse_query(asker, message);
+        }
+    }
+
+    fn give(&mut self, asker: Asker, answer: &[u8]) {
+        match asker {
+            Asker::Datagram(ends) => self.deliver(ends, answer),
+            Asker::Conversation(number) => self.reply(number, answer),
+        }
+    }
+
+    fn refuse_query(&mut self, asker: Asker, message: &[u8]) {
         if let Some(question) = Question::parse(message) {
             // An isolated network knows its own names and nothing else.
             let code = if self.reaches_out { code::SERVER_FAILURE } else { code::NO_NAME };
             let bytes = question.answer(message, &Answer::Code(code));
-            self.deliver(ends, &bytes);
+            self.give(asker, &bytes);
         }
     }
 
     /// Asks the server of this attempt, or the next that can be asked.
-    fn ask(&mut self, ends: Ends, message: &[u8], mut attempt: usize) -> bool {
+    fn ask(&mut self, asker: Asker, message: &[u8], mut attempt: usize) -> bool {
         while let Some(server) = self.resolver.server_at(attempt) {
             let asked = datagrams::connect(server).and_then(|socket| {
                 rustix::net::send(&socket, message, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
@@ -151,7 +187,7 @@ impl Stack {
                 attempt += 1;
                 continue;
             };
-            let query = Query { ends, message: message.to_vec(), socket, attempt };
+            let query = Query { asker, message: message.to_vec(), socket, attempt };
             let number = self.resolver.queries.insert(query);
             let Some(query) = self.resolver.queries.get_mut(number) else { return false };
             if self.events.add_level(&query.socket, Source::Query(number)).is_err() {
@@ -172,7 +208,7 @@ impl Stack {
             // An answer carries the number of its question; anything else is somebody's guess.
             Ok((count, _)) if count >= 12 && buffer[..2] == query.message[..2.min(query.message.len())] => {
                 if let Some(query) = self.resolver.queries.remove(number) {
-                    self.deliver(query.ends, &buffer[..count]);
+                    self.give(query.asker, &buffer[..count]);
                 }
             }
             Ok(_) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
@@ -183,8 +219,8 @@ impl Stack {
     /// A server is silent, or not there: the next is asked.
     pub(super) fn on_query_timer(&mut self, number: Number) {
         let Some(query) = self.resolver.queries.remove(number) else { return };
-        if !self.ask(query.ends, &query.message, query.attempt + 1) {
-            self.refuse_query(query.ends, &query.message);
+        if !self.ask(query.asker, &query.message, query.attempt + 1) {
+            self.refuse_query(query.asker, &query.message);
         }
     }
 }

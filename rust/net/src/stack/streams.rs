@@ -108,18 +108,20 @@ impl Stack {
 
     /// The container opens a connection: the host's socket goes first, so that the answer is the real one.
     fn open_stream(&mut self, packet: &Packet<'_>, syn: &Segment<'_>, ends: Ends) {
-        if self.addresses.is_resolver(ends.peer.ip()) {
-            self.prepare_resolver();
-        }
-        let target = match self.destination(ends.peer) {
-            Ok(target) => target,
-            Err(Unreachable::Port) => return self.refuse(ends, syn),
-            Err(why) => return self.unreachable(packet, why),
-        };
         if self.streams.slots.len() >= MOST {
             return self.refuse(ends, syn);
         }
-        match connect(target) {
+        let is_question = self.addresses.is_resolver(ends.peer.ip()) && ends.peer.port() == 53;
+        let connected = match self.destination(ends.peer) {
+            _ if is_question => {
+                self.prepare_resolver();
+                self.open_conversation().map(|socket| (socket, true))
+            }
+            Ok(target) => connect(target),
+            Err(Unreachable::Port) => return self.refuse(ends, syn),
+            Err(why) => return self.unreachable(packet, why),
+        };
+        match connected {
             Ok((socket, is_connected)) => {
                 let syn = Segment { payload: b"", ..*syn };
                 let waiting = Box::new((syn, packet.whole[..packet.whole.len().min(128)].to_vec()));
@@ -291,7 +293,7 @@ fn quoted_packet(quoted: &[u8]) -> Option<Packet<'_>> {
 }
 
 /// A socket of the host on its way to `target`; and whether it is there already.
-fn connect(target: SocketAddr) -> rustix::io::Result<(OwnedFd, bool)> {
+pub(super) fn connect(target: SocketAddr) -> rustix::io::Result<(OwnedFd, bool)> {
     let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;

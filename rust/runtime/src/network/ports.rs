@@ -85,12 +85,11 @@ fn refusal(publish: &Publish, port: u16, error: &io::Error) -> StartError {
     let place = format!("{address}:{port}/{}", publish.protocol);
     let why = match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::ADDRINUSE) => {
-            format!("Bind for {place} failed: port is already allocated (EADDRINUSE); publish another one, or let `--remap-ports` choose")
+            format!("Bind for {place} failed: port is already allocated (EADDRINUSE)")
         }
         Some(Errno::ACCESS | Errno::PERM) => format!(
-            "Bind for {place} failed: ports below {} need privilege on this machine (EACCES); publish a higher one such as {}, or let `--remap-ports` choose",
-            first_free(),
-            u32::from(port) + 8000
+            "Bind for {place} failed: ports below {} need privilege on this machine (EACCES)",
+            first_free()
         ),
         Some(Errno::ADDRNOTAVAIL) => {
             format!("Bind for {place} failed: the address is not this machine's (EADDRNOTAVAIL)")
