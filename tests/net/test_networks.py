@@ -148,6 +148,28 @@ def test_a_stopped_container_can_be_connected_and_disconnected(
     assert fetch(duckweed, client, server) == "unreachable"
 
 
+def test_a_running_member_joins_and_leaves_other_networks(
+    duckweed: Run, network: Network, start: Start
+) -> None:
+    lan, new, full = network(), network(), network()
+    member, server = start(SERVER, "--network", lan), start(SERVER, "--network", full)
+    # A network that nobody is in yet, and one whose namespace another member keeps.
+    for name in (new, full):
+        done = duckweed("network", "connect", "--alias", "late", name, member)
+        assert done.returncode == 0, done.stderr
+    assert fetch(duckweed, member, server) == f"from {address(duckweed, member, full)}"
+    assert fetch(duckweed, server, "late") == f"from {address(duckweed, server, full)}"
+    client = start(IDLE, "--network", new)
+    assert fetch(duckweed, client, member).startswith("from ")
+    done = duckweed("network", "disconnect", full, member)
+    assert done.returncode == 0, done.stderr
+    assert fetch(duckweed, member, server) == "unreachable"
+    assert fetch(duckweed, server, "late") == "unreachable"
+    duckweed("stop", "-t", "1", member, check=True)
+    duckweed("start", member, check=True)
+    wait_for(lambda: fetch(duckweed, client, member).startswith("from "))
+
+
 def test_a_network_in_use_stays_and_an_unused_one_goes(duckweed: Run, network: Network, start: Start) -> None:
     lan = network("--label", "who=me")
     one = start(IDLE, "--network", lan)

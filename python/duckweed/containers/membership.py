@@ -167,11 +167,12 @@ def annotation(
         result["interface"] = "uplink0"
         # Out of a container that is in one open network there is a way, as in Docker.
         result["internal"] = all(entry["internal"] for entry in joined.values())
-        result["networks"] = [_membership(engine, name, entry) for name, entry in joined.items()]
+        result["networks"] = [membership(engine, name, entry) for name, entry in joined.items()]
     return result
 
 
-def _membership(engine: Engine, name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+def membership(engine: Engine, name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """One of the annotation's `networks`."""
     member = {
         "name": name,
         "id": entry["id"],

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
-from duckweed.containers import membership
+from duckweed.containers import membership, supervisor
 from duckweed.containers.claim import Claim
 from duckweed.containers.network import BRIDGE, is_named
-from duckweed.errors import Conflict, Unsupported, WrongState
+from duckweed.errors import Conflict, StartError, Unsupported, WrongState
 from duckweed.store import scratch
 from duckweed.store.networks import MTU_OPTION, Network, Networks
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from duckweed.containers.container import Container
     from duckweed.engine import Engine
     from duckweed.store.networks import Names
+
+# How long somebody else may be making networks before that is an error.
+_PATIENCE_S = 10.0
 
 
 class NetworkCollection:
@@ -96,8 +100,8 @@ class NetworkCollection:
         ip: str = "",
         ip6: str = "",
     ) -> None:
-        """Makes a container that does not run a member of one more network. Raises NotFound, Conflict,
-        WrongState.
+        """Makes a container a member of one more network; a running one must be in a named network already.
+        Raises NotFound, Conflict, WrongState.
         """
         network, found = self.store.get(name_or_id), self._engine.containers.get(container)
         with Claim(found.directory):
@@ -119,9 +123,17 @@ class NetworkCollection:
                 ip6=ip6,
             )
             self._rewrite(found, document, {**joined, network.name: entry})
+            if found.state().running:
+                member = membership.membership(self._engine, network.name, entry)
+                try:
+                    self._ask(found, {"op": "connect", "network": member})
+                except BaseException:
+                    self._rewrite(found, document, joined)
+                    self.store.release(network.name, found.id)
+                    raise
 
     def disconnect(self, name_or_id: str, container: str, force: bool = False) -> None:
-        """Takes a container that does not run out of a network. Raises NotFound, Conflict, WrongState."""
+        """Takes a container out of a network. Raises NotFound, Conflict, WrongState."""
         network, found = self.store.get(name_or_id), self._engine.containers.get(container)
         with Claim(found.directory):
             document, joined = self._changeable(found, network, "disconnect")
@@ -130,6 +142,10 @@ class NetworkCollection:
                     f"container {found.id} is not connected to network {network.name}",
                     "`duckweed network inspect` shows who is",
                 )
+            entry = joined[network.name]
+            if found.state().running:
+                which = {"network": entry["id"], "name": network.name, "interface": entry["interface"]}
+                self._ask(found, {"op": "disconnect", **which})
             self._rewrite(found, document, {name: joined[name] for name in joined if name != network.name})
             self.store.release(network.name, found.id)
 
@@ -148,12 +164,27 @@ class NetworkCollection:
                 f"container {container.name} has the network `{mode}`, which cannot be combined with others",
                 "make the container with `--network NAME`",
             )
-        if container.state().running:
+        joined = dict(document.get("networks") or {})
+        if container.state().running and not joined:
             raise WrongState(
-                f"cannot {verb} {container.name} while it runs",
+                f"cannot {verb} {container.name} while it runs: it was started without a named network",
                 f"`duckweed stop {container.name}`, {verb} it, and start it again",
             )
-        return document, dict(document.get("networks") or {})
+        return document, joined
+
+    def _ask(self, container: Container, message: Mapping[str, Any]) -> None:
+        """Has the supervisor do it; tried for a while, since it waits for nobody who may wait for it."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                supervisor.request(container.state().socket, message)
+                return
+            except supervisor.NobodyThere as error:
+                raise WrongState(f"container {container.name} has just ended", "start it again") from error
+            except StartError as error:
+                if "(EAGAIN)" not in error.message or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.05)
 
     def _rewrite(self, container: Container, document: dict[str, Any], joined: dict[str, Any]) -> None:
         """container.json and config.json with other networks."""

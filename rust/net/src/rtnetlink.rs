@@ -14,6 +14,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use crate::wire::ethernet::Mac;
 
 const NEWLINK: u16 = 16;
+const DELLINK: u16 = 17;
 const NEWADDR: u16 = 20;
 const NEWROUTE: u16 = 24;
 const NEWNEIGH: u16 = 28;
@@ -87,6 +88,14 @@ impl Netlink {
         message.close(other);
         message.close(data);
         message.close(info);
+        self.request(message);
+    }
+
+    /// Removes an interface; a veth's other end goes with it.
+    pub fn remove(&mut self, name: &str) {
+        let mut message = Message::new(DELLINK, REQUEST);
+        message.link_header(0, 0);
+        message.text(link::IFNAME, name);
         self.request(message);
     }
 

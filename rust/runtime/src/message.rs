@@ -9,6 +9,7 @@ pub use duckweed_sys::packet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::network::Membership;
 use crate::start_error::StartError;
 
 /// The largest payload: with its type byte a message fits 64 KiB.
@@ -58,6 +59,20 @@ pub enum Request {
     Status,
     /// Be given the namespaces of the networks that the container is a member of.
     Namespaces,
+    /// Join one more network.
+    Connect {
+        /// As in config.json.
+        network: Membership,
+    },
+    /// Leave a network.
+    Disconnect {
+        /// The network's id.
+        network: String,
+        /// Its name.
+        name: String,
+        /// The interface in the container.
+        interface: String,
+    },
     /// Stop all processes (a later release).
     Pause,
     /// Let them go on.

@@ -15,7 +15,7 @@ use super::{Link, Membership, Network};
 use crate::start_error::{Code, Doing as _, StartError};
 
 /// The index of the first interface to a network: the loopback, the link and its far end come before.
-const FIRST_INDEX: u32 = 10;
+pub(crate) const FIRST_INDEX: u32 = 10;
 /// The bridge's index in a network's namespace.
 pub(super) const BRIDGE: u32 = 2;
 
@@ -70,7 +70,7 @@ pub(super) fn own_namespace() -> std::io::Result<OwnedFd> {
 }
 
 /// A cable from the network's bridge into this namespace.
-fn plug_in(
+pub(crate) fn plug_in(
     member: &Membership,
     index: u32,
     own: BorrowedFd<'_>,

@@ -12,19 +12,22 @@
 //! members do not make two networks of one.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use duckweed_sys::clone::{self, Fork, NEWNET};
 use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::thread::{move_into_link_name_space, LinkNameSpaceType};
 
 use super::inside::{own_namespace, BRIDGE};
 use super::Membership;
 use crate::message::packet;
 use crate::start_error::{Code, Doing as _, StartError};
 
+/// An error that had no number.
+const EIO: i32 = rustix::io::Errno::IO.raw_os_error();
 /// How long a member may take to answer: it may be starting a command.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -62,6 +65,33 @@ impl Turn {
             }
         }
         Ok(Self { directory, _lock: lock })
+    }
+
+    /// The same without waiting: somebody who waits for our answer may have it.
+    ///
+    /// # Errors
+    /// `network`: somebody is starting or joining just now (EAGAIN).
+    pub fn try_take(run: &Path) -> Result<Self, StartError> {
+        let directory = run.join("networks");
+        let what = || "look for the members of networks: somebody else is at it";
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let lock = rustix::fs::open(&directory, flags, Mode::empty()).doing(Code::Network, what)?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).doing(Code::Network, what)?;
+        Ok(Self { directory, _lock: lock })
+    }
+
+    /// The namespace of the network `id`, if a living member other than `own` keeps it.
+    pub fn find_one(&self, id: &str, own: &str) -> Option<Arc<OwnedFd>> {
+        for entry in std::fs::read_dir(&self.directory).ok()?.flatten() {
+            if entry.file_name() == *own {
+                continue;
+            }
+            let Ok(kept) = std::fs::read_link(entry.path()).and_then(|socket| ask(&socket)) else { continue };
+            if let Some((_, found)) = kept.networks.into_iter().find(|(known, _)| known == id) {
+                return Some(found);
+            }
+        }
+        None
     }
 
     /// The namespaces that some living member keeps, those of the networks `ids` as far as anybody has them.
@@ -161,6 +191,41 @@ pub(crate) fn make(network: &Membership) -> Result<OwnedFd, StartError> {
                 None => None,
             }
             .ok_or_else(|| StartError::new(Code::Network, what(), "its maker died"))
+        }
+    }
+}
+
+/// Runs `work` in the network namespace of the container whose first process is `pid`. We are root of its user namespace.
+///
+/// # Errors
+/// `network`: what `work` could not do.
+pub(crate) fn within(
+    pid: i32,
+    what: &str,
+    work: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
+) -> Result<(), StartError> {
+    let context = || what.to_owned();
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let path = format!("/proc/{pid}/ns/net");
+    let namespace = rustix::fs::open(path, flags, Mode::empty()).doing(Code::Network, context)?;
+    match clone::fork(0).doing(Code::Network, context)? {
+        Fork::Child => {
+            let kind = Some(LinkNameSpaceType::Network);
+            let done = move_into_link_name_space(namespace.as_fd(), kind)
+                .map_err(io::Error::from)
+                .and_then(|()| work(namespace.as_fd()));
+            // An errno fits into an exit code.
+            clone::exit(done.err().map_or(0, |error| error.raw_os_error().unwrap_or(EIO)))
+        }
+        Fork::Parent { pid, .. } => {
+            let waited = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+            match waited.doing(Code::Network, context)?.and_then(|(_, status)| status.exit_status()) {
+                Some(0) => Ok(()),
+                code => {
+                    let errno = rustix::io::Errno::from_raw_os_error(code.unwrap_or(EIO));
+                    Err(StartError::errno(Code::Network, what.to_owned(), errno))
+                }
+            }
         }
     }
 }

@@ -68,7 +68,7 @@ pub struct Publish {
 }
 
 /// A container in a network.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Membership {
     /// The network's name.
     pub name: String,

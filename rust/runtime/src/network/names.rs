@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
 
@@ -15,12 +16,12 @@ use crate::supervise::lives;
 /// More members than this are not looked through for a name.
 const MOST: usize = 4096;
 
-/// The members of some networks.
-#[derive(Debug)]
+/// The members of some networks; copies share what they know.
+#[derive(Debug, Clone)]
 pub(crate) struct Members {
     store: PathBuf,
     /// Name and directory.
-    networks: Vec<(String, PathBuf)>,
+    networks: Arc<Mutex<Vec<(String, PathBuf)>>>,
 }
 
 /// What container.json says of a member's names.
@@ -42,13 +43,29 @@ struct Endpoint {
 impl Members {
     pub fn new(store: &Path, networks: &[Membership]) -> Self {
         let networks = networks.iter().map(|one| (one.name.clone(), one.directory.clone())).collect();
-        Self { store: store.to_owned(), networks }
+        Self { store: store.to_owned(), networks: Arc::new(Mutex::new(networks)) }
+    }
+
+    /// One network more.
+    pub fn add(&self, one: &Membership) {
+        let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        networks.push((one.name.clone(), one.directory.clone()));
+    }
+
+    /// One network less.
+    pub fn remove(&self, name: &str) {
+        let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        networks.retain(|(known, _)| known != name);
+    }
+
+    fn networks(&self) -> Vec<(String, PathBuf)> {
+        self.networks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The addresses of those called `name`, or `name.NETWORK`; `None` when nobody is.
     pub fn addresses(&self, name: &str) -> Option<Vec<IpAddr>> {
         let mut found = Vec::new();
-        for (network, directory) in &self.networks {
+        for (network, directory) in &self.networks() {
             let suffix = format!(".{network}");
             let wanted = name.strip_suffix(&suffix).unwrap_or(name);
             for (address, id) in entries(directory) {
@@ -78,7 +95,7 @@ impl Members {
 
     /// The name of the member that has `address`.
     pub fn name(&self, address: IpAddr) -> Option<String> {
-        for (network, directory) in &self.networks {
+        for (network, directory) in &self.networks() {
             let link = directory.join("addresses").join(address.to_string());
             let Ok(id) = std::fs::read_link(link) else { continue };
             let document = self.document(&id.to_string_lossy())?;
@@ -119,7 +136,7 @@ mod tests {
         std::fs::write(container.join("container.json"), document).unwrap();
         let members = Members {
             store: store.path().to_owned(),
-            networks: vec![("lan".into(), store.path().join("networks/lan"))],
+            networks: Arc::new(Mutex::new(vec![("lan".into(), store.path().join("networks/lan"))])),
         };
         assert_eq!(members.addresses("web"), None, "it does not live yet");
         crate::supervise::pretend_to_live(store.path(), &container);

@@ -66,22 +66,14 @@ impl Outlet {
     ///
     /// # Errors
     /// `network`: no descriptors left.
-    pub fn open(
-        self,
-        network: &Network,
-        link: OwnedFd,
-        store: &std::path::Path,
-    ) -> Result<Stack, StartError> {
+    pub fn open(self, network: &Network, link: OwnedFd, members: Members) -> Result<Stack, StartError> {
         let settings = Settings {
             addresses: self.link.addresses,
             host_loopback: network.host_loopback,
             reaches_out: !network.internal,
             servers: network.servers.clone(),
             published: self.bound,
-            names: Some(Box::new(Known {
-                gateway: self.link.addresses.v4.gateway.into(),
-                members: Members::new(store, &network.networks),
-            })),
+            names: Some(Box::new(Known { gateway: self.link.addresses.v4.gateway.into(), members })),
         };
         Stack::new(link, settings).doing(Code::Network, || "connect the container's network")
     }

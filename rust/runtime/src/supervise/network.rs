@@ -5,16 +5,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use duckweed_net::rtnetlink::Netlink;
 use duckweed_net::stack::{Stack, Traffic};
 use rustix::fs::{Mode, OFlags};
 
 use super::address;
 use super::watch::{Place, Supervisor};
 use crate::bundle::Bundle;
-use crate::message::{packet, Answer, SupervisorMessage};
+use crate::message::{packet, Answer, Request, SupervisorMessage};
+use crate::network::inside;
 use crate::network::members::{self, Kept, Turn};
+use crate::network::names::Members;
 use crate::network::outlet::Outlet;
-use crate::network::Published;
+use crate::network::{Membership, Published};
 use crate::start_error::{Code, Doing as _, StartError};
 use crate::userns;
 
@@ -108,6 +111,7 @@ impl Ready {
     ) -> Result<Connected, StartError> {
         let network = bundle.block.network.clone().unwrap_or_default();
         let ports = self.outlet.ports.clone();
+        let members = Members::new(&place.store, &network.networks);
         let way = if network.gate {
             Way::Gate(self.outlet.held())
         } else {
@@ -118,14 +122,15 @@ impl Ready {
                     "the container handed over no interface",
                 )
             })?;
-            Way::Link(Box::new(self.outlet.open(&network, link, &place.store)?))
+            Way::Link(Box::new(self.outlet.open(&network, link, members.clone())?))
         };
         duckweed_sys::limit::raise_descriptors();
         let (kept, turn, run) = match self.membership {
             Some((kept, turn, run)) => (Some(kept), Some(turn), run),
             None => (None, None, PathBuf::new()),
         };
-        Ok(Connected { way, is_busy: true, ports, kept, turn, run })
+        let next_index = inside::FIRST_INDEX + u32::try_from(network.networks.len()).unwrap_or(0);
+        Ok(Connected { way, is_busy: true, ports, kept, turn, run, members, next_index })
     }
 }
 
@@ -149,6 +154,10 @@ pub struct Connected {
     /// Held until others can find us.
     turn: Option<Turn>,
     run: PathBuf,
+    /// Whose names are known.
+    members: Members,
+    /// The index of the next interface: one that is gone may not be gone yet.
+    next_index: u32,
 }
 
 impl Connected {
@@ -200,6 +209,45 @@ impl Connected {
         }
     }
 
+    /// Makes the container with the first process `pid` a member of one more network.
+    ///
+    /// # Errors
+    /// `network`: what cannot be had; EAGAIN: ask again.
+    fn join(&mut self, own: &str, pid: i32, one: &Membership) -> Result<(), StartError> {
+        let Some(kept) = &mut self.kept else { return Err(alone()) };
+        let turn = Turn::try_take(&self.run)?;
+        let known = kept.networks.iter().find(|(id, _)| *id == one.id).map(|(_, fd)| Arc::clone(fd));
+        let namespace = match known.or_else(|| turn.find_one(&one.id, own)) {
+            Some(namespace) => namespace,
+            None => Arc::new(members::make(one)?),
+        };
+        let (index, bridge) = (self.next_index, namespace.as_fd());
+        self.next_index += 1;
+        members::within(pid, &format!("join the network {}", one.name), |container| {
+            inside::plug_in(one, index, container, bridge)
+        })?;
+        kept.networks.retain(|(id, _)| *id != one.id);
+        kept.networks.push((one.id.clone(), namespace));
+        self.members.add(one);
+        Ok(())
+    }
+
+    /// Takes the container out of a network.
+    ///
+    /// # Errors
+    /// `network`: it has no such interface.
+    fn part(&mut self, pid: i32, (id, name): (&str, &str), interface: &str) -> Result<(), StartError> {
+        let Some(kept) = &mut self.kept else { return Err(alone()) };
+        members::within(pid, &format!("leave the network {name}"), |_| {
+            let mut netlink = Netlink::new()?;
+            netlink.remove(interface);
+            netlink.commit()
+        })?;
+        kept.networks.retain(|(known, _)| known != id);
+        self.members.remove(name);
+        Ok(())
+    }
+
     /// Bytes and packets so far.
     pub fn traffic(&self) -> serde_json::Value {
         // What moves through the host's sockets is not counted.
@@ -223,7 +271,29 @@ impl Connected {
     }
 }
 
+/// A network needs root of the container's user namespace and of its own, and one process cannot become both.
+fn alone() -> StartError {
+    let message = "it was started without a named network, so it has a user namespace of its own";
+    StartError::new(Code::Network, "change the networks of a running container", message)
+}
+
 impl Supervisor {
+    /// One network more, or less.
+    pub(super) fn change_networks(&mut self, number: u32, request: &Request) {
+        let (own, pid) = (self.place.id.clone(), self.state.pid);
+        let changed = match (&mut self.network, request) {
+            (Some(network), Request::Connect { network: one }) => network.join(&own, pid, one),
+            (Some(network), Request::Disconnect { network: id, name, interface }) => {
+                network.part(pid, (id, name), interface)
+            }
+            _ => Err(alone()),
+        };
+        match changed {
+            Ok(()) => self.tell(number, &SupervisorMessage::Answer(Answer::yes())),
+            Err(error) => self.refuse_with(number, error),
+        }
+    }
+
     /// A starting member of our networks asks for what keeps them.
     pub(super) fn hand_out_namespaces(&mut self, number: u32) {
         let Some(kept) = self.network.as_ref().and_then(|network| network.kept.clone()) else {

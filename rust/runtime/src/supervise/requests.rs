@@ -42,6 +42,7 @@ impl Supervisor {
             Request::Wait => self.give_role(number, Role::Waiting),
             Request::Status => self.tell_state(number),
             Request::Namespaces => self.hand_out_namespaces(number),
+            Request::Connect { .. } | Request::Disconnect { .. } => self.change_networks(number, &request),
             Request::Pause | Request::Resume => self.refuse(number, "pausing is not supported yet"),
         }
     }
