@@ -1,10 +1,12 @@
-"""Builds beside podman: cold, cached, one file changed, a RUN that does nothing, two stages side by side.
+"""Builds beside podman and buildah: cold, cached, one file changed, a RUN that does nothing, two stages side by
+side.
 
 `python bench/build.py [rounds]`, as an ordinary user, with the machine's static busybox. Each round runs every
 case of every engine once, one after the other, so that a busy machine is busy for all; printed are best and
-median in seconds and the ratios of the medians. podman builds with `--layers` and `--isolation=chroot`, its
-fastest; both with the host's network, which is all that isolation has. Both begin from a loaded busybox image; nothing is pulled. Cold means: nothing of this Dockerfile is
-in the cache, which an ARG with a new value sees to.
+median in seconds and the ratios of the medians. podman and buildah build with `--layers` and
+`--isolation=chroot`, their fastest; all with the host's network, which is all that isolation has. All begin
+from a loaded busybox image; nothing is pulled. Cold means: nothing of this Dockerfile is in the cache, which
+an ARG with a new value sees to. TMPDIR must be short: podman allows its directories 50 characters.
 """
 
 from __future__ import annotations
@@ -42,10 +44,10 @@ CMD ["sh"]
 STAGES = """\
 FROM busybox AS one
 ARG ROUND={round}
-RUN echo $ROUND && sleep 3
+RUN echo $ROUND && sleep 10
 FROM busybox AS two
 ARG ROUND={round}
-RUN echo $ROUND && sleep 3 && true
+RUN echo $ROUND && sleep 10 && true
 FROM scratch
 COPY --from=one /etc/passwd /one
 COPY --from=two /etc/passwd /two
@@ -74,24 +76,27 @@ class Engine:
 
 
 def engines(place: Path) -> list[Engine]:
-    """duckweed, and podman when it is there, each with busybox loaded in a store of its own."""
+    """duckweed, and podman and buildah when they are there, each with busybox loaded in a store of its own."""
     archive = images.make_archives(place) / "busybox.tar"
     script = os.path.join(os.path.dirname(sys.executable), "duckweed")
     env = {"DUCKWEED_ROOT": str(place / "store")}
     subprocess.run([script, "load", "-q", "-i", str(archive)], env={**os.environ, **env}, check=True)
     found = [Engine("duckweed", [script, "build", "-q", "--network=host"], env)]
-    podman = shutil.which("podman")
-    if podman is None:
-        print("left out: podman is not installed")
-        return found
-    options = ["--root", str(place / "podman"), "--runroot", str(place / "run"), "--cgroup-manager=cgroupfs"]
-    try:
-        subprocess.run([podman, *options, "load", "-q", "-i", str(archive)], check=True, capture_output=True)
-    except subprocess.CalledProcessError as error:
-        print(f"left out: podman cannot load an image here: {error.stderr.decode().strip()[-200:]}")
-        return found
-    flags = ["build", "-q", "--layers", "--isolation=chroot", "--pull-never", "--jobs=2"]
-    return [*found, Engine("podman", [podman, *options, *flags], {})]
+    for name, load in (("podman", ("load", "-q", "-i")), ("buildah", ("pull", "-q"))):
+        program = shutil.which(name)
+        if program is None:
+            print(f"left out: {name} is not installed")
+            continue
+        options = ["--root", str(place / name), "--runroot", str(place / name[:1])]
+        options += ["--cgroup-manager=cgroupfs"] if name == "podman" else []
+        source = str(archive) if name == "podman" else f"docker-archive:{archive}"
+        done = subprocess.run([program, *options, *load, source], capture_output=True, text=True)
+        if done.returncode:
+            print(f"left out: {name} cannot load an image here: {done.stderr.strip()[-200:]}")
+            continue
+        flags = ["build", "-q", "--layers", "--isolation=chroot", "--pull-never", "--jobs=2"]
+        found.append(Engine(name, [program, *options, *flags], {}))
+    return found
 
 
 def measure(engine: Engine, context: Path, number: int, note: Callable[[str, str, float], None]) -> None:
@@ -104,7 +109,7 @@ def measure(engine: Engine, context: Path, number: int, note: Callable[[str, str
     few = engine.build(empty, dockerfile_of_trues(1, number))
     many = engine.build(empty, dockerfile_of_trues(11, number + 1_000_000))
     note("one `RUN true`", engine.name, (many - few) / 10)
-    note("two stages of 3 s", engine.name, engine.build(empty, STAGES.format(round=number)))
+    note("two stages of 10 s", engine.name, engine.build(empty, STAGES.format(round=number)))
 
 
 def main() -> None:
@@ -114,7 +119,7 @@ def main() -> None:
     def note(case: str, engine: str, seconds: float) -> None:
         times.setdefault((case, engine), []).append(seconds)
 
-    with tempfile.TemporaryDirectory(prefix="duckweed-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="dw-") as name:
         place = Path(name)
         context = place / "context"
         for number in range(FILES):
@@ -129,7 +134,7 @@ def main() -> None:
             for engine in found:
                 measure(engine, context, salt + number, note)
         for engine in found[1:]:
-            subprocess.run([*engine.command[:-6], "unshare", "rm", "-rf", str(place / "podman")], check=False)
+            subprocess.run([engine.command[0], "unshare", "rm", "-rf", str(place / engine.name)], check=False)
     report(times, [engine.name for engine in found])
 
 
@@ -139,9 +144,9 @@ def report(times: dict[tuple[str, str], list[float]], names: list[str]) -> None:
         for name in names:
             seconds = times[(case, name)]
             parts.append(f"{name} {min(seconds):.3f} / {statistics.median(seconds):.3f} s")
-        if len(names) > 1:
-            ours, theirs = (statistics.median(times[(case, name)]) for name in names[:2])
-            parts.append(f"ratio {ours / theirs:.2f}")
+        ours = statistics.median(times[(case, names[0])])
+        for name in names[1:]:
+            parts.append(f"ratio to {name} {ours / statistics.median(times[(case, name)]):.2f}")
         print(f"{case:28} " + "   ".join(parts))
 
 
