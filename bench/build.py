@@ -87,13 +87,25 @@ def engines(place: Path) -> list[Engine]:
         if program is None:
             print(f"left out: {name} is not installed")
             continue
-        options = ["--root", str(place / name), "--runroot", str(place / name[:1])]
-        options += ["--cgroup-manager=cgroupfs"] if name == "podman" else []
         source = str(archive) if name == "podman" else f"docker-archive:{archive}"
-        done = subprocess.run([program, *options, *load, source], capture_output=True, text=True)
+        # Its own choice is vfs where fuse-overlayfs is missing, although the kernel's overlay works.
+        for driver in ("overlay", "vfs"):
+            options = [
+                "--root",
+                str(place / name),
+                "--runroot",
+                str(place / name[:1]),
+                "--storage-driver",
+                driver,
+            ]
+            options += ["--cgroup-manager=cgroupfs"] if name == "podman" else []
+            done = subprocess.run([program, *options, *load, source], capture_output=True, text=True)
+            if done.returncode == 0:
+                break
         if done.returncode:
             print(f"left out: {name} cannot load an image here: {done.stderr.strip()[-200:]}")
             continue
+        print(f"{name} stores with {driver}")
         flags = ["build", "-q", "--layers", "--isolation=chroot", "--pull-never", "--jobs=2"]
         found.append(Engine(name, [program, *options, *flags], {}))
     return found

@@ -51,6 +51,9 @@ class RunStep:
         self._one = one
         self.args, self._script = self._command()
         self.mounts = RunMounts(build, state, one)
+        for device in one.every("device"):
+            if "required" in device.split(","):
+                raise one.error(f"device {device.partition(',')[0]}: RUN --device is not supported")
         self.history = run_text(self.args, state.arguments, state.environment)
         self.network = one.flag("network") if one.flag("network") not in ("", "default") else build.network
 

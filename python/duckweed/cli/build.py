@@ -72,6 +72,7 @@ _FLAGS = (
             ("memory", "m", STRING),
             ("memory-swap", "", STRING),
             ("rm", "", BOOL),
+            ("squash", "", BOOL),
         )
     ),
 )
@@ -174,11 +175,16 @@ def _refuse(call: Call) -> None:
         raise Refused("invalid argument: can't use stdin for both build context and dockerfile")
     if call.arguments[0] == "-" and sys.stdin.isatty():
         raise Refused("`-` reads a Dockerfile or a tar from stdin, which is a terminal", "pipe one in")
+    if call.get("squash"):
+        raise Refused(
+            "--squash is not supported",
+            "copy the result into one layer: `FROM scratch`, `COPY --from=STAGE / /`",
+        )
     for name in ("provenance", "sbom"):
         if str(call.get(name) or "false").lower() not in ("false", "0"):
-            sys.stderr.write(f"note: --{name} is not in this release; no attestation is made\n")
+            sys.stderr.write(f"note: --{name} is not supported; no attestation is made\n")
     if any("disabled=true" not in text for text in call.get("attest", ())):
-        sys.stderr.write("note: --attest is not in this release; no attestation is made\n")
+        sys.stderr.write("note: --attest is not supported; no attestation is made\n")
 
 
 def _debugger(display: Any) -> Any:
