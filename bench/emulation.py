@@ -1,11 +1,12 @@
 """What root emulation costs: the same work with one emulated uid, with one uid and nothing emulated, and under a range of ids.
 
-    python bench/emulation.py IMAGE [--rounds 7] [--packages]
+    python bench/emulation.py IMAGE [--rounds 7] [--only WORD] [--packages DIR]
 
-IMAGE has bash and find (a Debian). Every case runs in containers that stand ready, one after the other in each
-round, so that whatever else the machine does meets all of them; best and median of wall time are printed, with ratios
-to the first column. `range` is left out where this account has no subordinate ids. With `--packages` apt-get
-installs packages in fresh containers on the machine's network (slow, and only as steady as the mirror).
+IMAGE has bash and find (a Debian; git for `git status`). Every case runs in containers that stand ready, one after the
+other in each round, so that whatever else the machine does meets all of them; best and median of wall time are printed, with
+ratios to the first column. `range` is left out where this account has no subordinate ids. With `--packages`, where DIR is
+the apt configuration by which this machine reaches its packages, an image is made with 20 packages in apt's cache, and
+`dpkg -i` and `apt-get install` are measured in a fresh container for each round.
 """
 
 from __future__ import annotations
@@ -21,11 +22,29 @@ CASES = {
     "nothing emulated: a shell counts to 200,000": "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done",
     "100 times /bin/true": "i=0; while [ $i -lt 100 ]; do /bin/true; i=$((i+1)); done",
     "find / -ls": "find / -xdev -ls > /dev/null 2>&1",
+    "git status": "cd /repository && git status > /dev/null",
     "ls -lR /usr": "ls -lR /usr > /dev/null",
     "tar of /etc and out again": "rm -rf /t; mkdir /t; tar c /etc 2> /dev/null | tar x -C /t",
     "1,000 files made and removed": "mkdir -p /m; cd /m; for i in {1..1000}; do : > $i; done; rm -rf /m",
 }
-INSTALL = "apt-get -q update && apt-get -q install -y --no-install-recommends man-db dbus cron rsync acl less"
+#: A repository with all of /usr/share, or none.
+PREPARE = (
+    "! command -v git > /dev/null || { cp -r /usr/share /repository; cd /repository; git init -q; git add -A;"
+    " git -c user.name=a -c user.email=a commit -qm a; }"
+)
+PACKAGES = (
+    "cron less file bc tree jq nano vim-tiny lsof netcat-openbsd zip unzip pigz socat telnet tcpdump iputils-ping"
+    " dnsutils wget curl"
+)
+FETCH = (
+    "rm -rf /etc/apt/sources.list /etc/apt/sources.list.d; cp -r /machine-apt/. /etc/apt/; rm -f /etc/apt/apt.conf.d/*docker*;"
+    f" apt-get -qq update && apt-get -qq install -y --no-install-recommends --download-only {PACKAGES} man-db > /dev/null"
+)
+INSTALLS = {
+    "dpkg -i of man-db and what it needs": "cd /var/cache/apt/archives && dpkg -i bsdextrautils_* groff-base_* libgdbm6_*"
+    " libpipeline1_* libuchardet0_* man-db_*",
+    "apt-get install of 20 packages": f"apt-get -q install -y --no-install-recommends --no-download {PACKAGES}",
+}
 
 
 def duckweed(*words: str, place: str) -> subprocess.CompletedProcess[str]:
@@ -39,21 +58,37 @@ def duckweed(*words: str, place: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def containers(image: str, network: str) -> dict[str, str]:
+def start(image: str, column: str, network: str, *more: str) -> str:
+    """A waiting container of a column."""
+    emulation = "off" if column == "range" else column
+    flags = ["--root-emulation", emulation, "--network", network, *more]
+    made = duckweed("run", "-d", *flags, image, "sleep", "36000", place=column)
+    if made.returncode:
+        sys.exit(f"cannot start `{image}`: {made.stderr.strip()}")
+    return made.stdout.strip()
+
+
+def containers(image: str) -> dict[str, str]:
     """A waiting container for each column."""
     columns = {}
     for column in ("range", "off", "full"):
-        flags = ["--root-emulation", "off" if column == "range" else column, "--network", network]
-        made = duckweed("run", "-d", *flags, image, "sleep", "36000", place=column)
-        if made.returncode:
-            sys.exit(f"cannot start `{image}`: {made.stderr.strip()}")
-        name = made.stdout.strip()
+        name = start(image, column, "none")
         shown = duckweed("inspect", "-f", "{{.Duckweed.IdMap}}", name, place=column).stdout.strip()
         if column == "range" and shown != "full":
             duckweed("rm", "-f", name, place=column)
             continue
         columns[column] = name
+        seconds(column, name, PREPARE)
     return columns
+
+
+def with_packages(image: str, apt: str) -> str:
+    """An image with packages in apt's cache."""
+    name = start(image, "full", "host", "-v", f"{apt}:/machine-apt:ro")
+    seconds("full", name, FETCH)
+    made = duckweed("commit", name, place="full").stdout.strip()
+    duckweed("rm", "-f", name, place="full")
+    return made
 
 
 def seconds(column: str, name: str, script: str) -> float:
@@ -71,6 +106,22 @@ def compare(title: str, columns: dict[str, str], script: str, rounds: int) -> No
     for _ in range(rounds):
         for column, name in columns.items():
             times[column].append(seconds(column, name, script))
+    show(title, times)
+
+
+def install(title: str, image: str, script: str, columns: list[str], rounds: int) -> None:
+    """As [compare], in a new container for each round."""
+    times: dict[str, list[float]] = {column: [] for column in columns}
+    for _ in range(rounds):
+        for column in columns:
+            name = start(image, column, "none")
+            times[column].append(seconds(column, name, f"export DEBIAN_FRONTEND=noninteractive; {script}"))
+            duckweed("rm", "-f", name, place=column)
+    show(title, times)
+
+
+def show(title: str, times: dict[str, list[float]]) -> None:
+    """A line for each column."""
     first = next(iter(times.values()))
     print(title)
     for column, found in times.items():
@@ -84,20 +135,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("image")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--packages", action="store_true")
+    parser.add_argument("--only", default="", help="only cases whose titles have this in them")
+    parser.add_argument("--packages", metavar="DIR")
     words = parser.parse_args()
-    columns = containers(words.image, "none")
+    columns = containers(words.image)
     try:
         for title, script in CASES.items():
-            compare(title, columns, script, words.rounds)
+            if words.only in title:
+                compare(title, columns, script, words.rounds)
     finally:
         for column, name in columns.items():
             duckweed("rm", "-f", name, place=column)
     if words.packages:
-        columns = {
-            column: name for column, name in containers(words.image, "host").items() if column != "off"
-        }
-        compare("apt-get update and install of packages, once", columns, INSTALL, 1)
+        image = with_packages(words.image, words.packages)
+        for title, script in INSTALLS.items():
+            if words.only in title:
+                install(title, image, script, [each for each in columns if each != "off"], words.rounds)
+        duckweed("rmi", image, place="full")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ use rustix::io::Errno;
 use crate::call::{Call, Outcome, Verdict, UNREADABLE};
 use crate::credentials::{Credentials, Known};
 use crate::handlers;
+use crate::owners::log::only_writer;
 use crate::owners::{Key, Lower, Owners, Record};
 use crate::view::View;
 use crate::world::World;
@@ -112,13 +113,14 @@ pub struct Start {
 /// # Errors
 /// The log of owners cannot be read.
 pub fn world(start: Start) -> io::Result<World> {
+    let lock = only_writer(&start.directory)?;
     let mut owners = Owners::open(start.directory)?;
     if owners.is_empty() {
         start.first.into_iter().try_for_each(|(key, record)| owners.set(key, key.inode, record))?;
     }
     owners.learn_lower(start.lower, start.is_one_file_system);
     let view = View::new(start.proc, start.upper)?;
-    Ok(World { view, owners, known: Known::new(start.root) })
+    Ok(World { view, owners, known: Known::new(start.root), lock })
 }
 
 /// Answers the calls of one listener until nobody is left who could make one.

@@ -21,6 +21,8 @@ pub struct World {
     pub owners: Owners,
     /// Who its processes are.
     pub known: Known,
+    /// Nobody else writes the log meanwhile.
+    pub lock: Option<OwnedFd>,
 }
 
 impl World {

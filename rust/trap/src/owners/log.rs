@@ -3,8 +3,8 @@
 //! ```text
 //! "duckweed owners1"                          the head, 16 bytes
 //! length u32 | crc32 u32 | payload            an entry; numbers are little-endian, the sum is of the payload
-//!   1 set     key 36 | also 8 | uid 4 | gid 4 | device 1 4 4 | count 2 | (length 2, name, length 4, value)...
-//!   2 forget  key 36
+//!   1 set     key 28 | also 8 | uid 4 | gid 4 | device 1 4 4 | count 2 | (length 2, name, length 4, value)...
+//!   2 forget  key 28
 //! ```
 //!
 //! An entry is written with one write(2) at the end, before the call that it records is
@@ -13,12 +13,12 @@
 //! the rest off. The disk is asked to have it (fdatasync) before a sync of the container's
 //! is answered, and at its end: after a crash of the machine all owners are there that were
 //! set before the last sync that returned. When most of the log is history it is
-//! written anew beside itself and renamed.
+//! written anew beside itself and renamed; the sync after that takes the name along.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, SeekFrom};
+use rustix::fs::{FlockOperation, Mode, OFlags, SeekFrom};
 
 use super::record::{Device, Key, Record};
 
@@ -54,6 +54,8 @@ pub struct Log {
     /// Made when there is something to write.
     file: Option<OwnedFd>,
     is_dirty: bool,
+    /// The name is new: the disk may still have another file under it, or none.
+    is_name_dirty: bool,
     /// Bytes in the file.
     length: u64,
 }
@@ -64,7 +66,7 @@ impl Log {
     /// # Errors
     /// What open(2) and read(2) say; InvalidData for a file that is no such log.
     pub fn open(directory: OwnedFd) -> io::Result<(Self, Vec<Entry>)> {
-        let mut log = Self { directory, file: None, is_dirty: false, length: 0 };
+        let mut log = Self { directory, file: None, is_dirty: false, is_name_dirty: false, length: 0 };
         let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = match rustix::fs::openat(&log.directory, FILE_NAME, flags, Mode::empty()) {
             Err(rustix::io::Errno::NOENT) => return Ok((log, Vec::new())),
@@ -92,6 +94,7 @@ impl Log {
         if self.file.is_none() {
             let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
             self.file = Some(rustix::fs::openat(&self.directory, FILE_NAME, flags, Mode::from(0o600))?);
+            self.is_name_dirty = true;
             bytes.extend_from_slice(HEAD);
         }
         encode(entry, &mut bytes);
@@ -123,6 +126,12 @@ impl Log {
             rustix::fs::fdatasync(file)?;
             self.is_dirty = false;
         }
+        if self.is_name_dirty {
+            // Ours is an O_PATH descriptor, which cannot be synced.
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            rustix::fs::fsync(rustix::fs::openat(&self.directory, ".", flags, Mode::empty())?)?;
+            self.is_name_dirty = false;
+        }
         Ok(())
     }
 
@@ -143,9 +152,29 @@ impl Log {
         }
         rustix::fs::fdatasync(&file)?;
         rustix::fs::renameat(&self.directory, NEW, &self.directory, FILE_NAME)?;
-        (self.file, self.length, self.is_dirty) = (Some(file), bytes.len() as u64, true);
+        (self.file, self.length, self.is_dirty) = (Some(file), bytes.len() as u64, false);
+        self.is_name_dirty = true;
         Ok(())
     }
+}
+
+/// Keeps other writers away until what it returns is closed. The emulator of a run whose supervisor was killed may
+/// have a moment to live: that is waited for. `None` where directories cannot be locked.
+///
+/// # Errors
+/// EWOULDBLOCK: somebody writes, and goes on doing so.
+pub fn only_writer(directory: impl AsFd) -> io::Result<Option<OwnedFd>> {
+    const PATIENCE: u32 = 2_000;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let lock = rustix::fs::openat(directory, ".", flags, Mode::empty())?;
+    for _ in 0..PATIENCE {
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(lock)),
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(std::time::Duration::from_millis(5)),
+            Err(_) => return Ok(None),
+        }
+    }
+    Err(rustix::io::Errno::WOULDBLOCK.into())
 }
 
 /// Reads the log of a directory without changing it; an absent one is empty.
