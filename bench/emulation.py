@@ -29,8 +29,8 @@ CASES = {
 }
 #: A repository with all of /usr/share, or none.
 PREPARE = (
-    "! command -v git > /dev/null || { cp -r /usr/share /repository; cd /repository; git init -q; git add -A;"
-    " git -c user.name=a -c user.email=a commit -qm a; }"
+    "! command -v git > /dev/null || { cp -r /usr/share /repository; cd /repository; git init -q; git config gc.auto 0;"
+    " git add -A; git -c user.name=a -c user.email=a commit -qm a; }"
 )
 PACKAGES = (
     "cron less file bc tree jq nano vim-tiny lsof netcat-openbsd zip unzip pigz socat telnet tcpdump iputils-ping"

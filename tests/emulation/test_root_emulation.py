@@ -37,6 +37,15 @@ def test_what_chown_sets_is_seen_under_every_name(shell: Shell) -> None:
     assert shown.splitlines() == ["b 12 34", "c 12 34", "d 5 6", "12 34", "12 34"]
 
 
+def test_an_owner_is_found_under_names_older_and_newer_than_it(shell: Shell) -> None:
+    shown = shell("""
+        stat -c %u /etc/twice.link /etc/twice; ln /etc/twice.link /third; stat -c %u /third
+        touch a; ln a b; chown 12 a; stat -c %u b; mv b c; stat -c %u c; ln c d; rm c a; stat -c %u d; stat -c %u ./d
+        mkdir e; chown 13 e; mkdir f; mv e f/; stat -c %u f/e f/e/ f/e/.; mv f/e g; stat -c %u g; cd g; stat -c %u .
+        su ann -c 'touch /tmp/h; mv /tmp/h /tmp/i; ln /tmp/i /tmp/j'; stat -c %u /tmp/i /tmp/j""")
+    assert shown.split() == ["7"] * 3 + ["12"] * 4 + ["13"] * 5 + ["1000"] * 2
+
+
 def test_files_of_layers_keep_their_owner_when_they_are_changed(shell: Shell) -> None:
     shown = shell("""
         echo more >> /etc/shadow; chmod 600 /etc/shadow; mv /etc/shadow /etc/s; touch -d @5 /home/ann/notes

@@ -14,7 +14,6 @@
 //! Other parts can answer calls of their own in the same filter and loop: [`Answers`] maps call
 //! numbers to handlers, and a kernel allows one listener in a chain of filters.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +23,7 @@ use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
 use crate::call::{Call, Outcome, Verdict, UNREADABLE};
-use crate::credentials::{Credentials, Known};
+use crate::credentials::{capability, Credentials, Known};
 use crate::handlers;
 use crate::owners::log::only_writer;
 use crate::owners::{Key, Lower, Owners, Record};
@@ -38,19 +37,24 @@ pub type Answer = Box<dyn Fn(&Call) -> Outcome + Send + Sync>;
 /// Who answers which call.
 #[derive(Default)]
 pub struct Answers {
-    by_number: HashMap<i64, Answer>,
+    by_number: Vec<Option<Answer>>,
 }
 
 impl std::fmt::Debug for Answers {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_list().entries(self.by_number.keys()).finish()
+        let numbers = self.by_number.iter().enumerate().filter(|(_, answer)| answer.is_some());
+        out.debug_list().entries(numbers.map(|(number, _)| number)).finish()
     }
 }
 
 impl Answers {
     /// Has `answer` answer the calls with this number. The filter must trap them.
     pub fn add(&mut self, number: i64, answer: Answer) {
-        self.by_number.insert(number, answer);
+        let Ok(place) = usize::try_from(number) else { return };
+        if self.by_number.len() <= place {
+            self.by_number.resize_with(place + 1, || None);
+        }
+        self.by_number[place] = Some(answer);
     }
 
     /// The same for a call that somebody answers already: `first` is asked first, and what it lets go on is theirs.
@@ -80,9 +84,10 @@ impl Answers {
     }
 
     fn decide(&self, notification: &Notification) -> Outcome {
-        match self.by_number.get(&i64::from(notification.number)) {
-            Some(answer) => answer(&Call::new(notification)),
-            None => Err(Errno::NOSYS),
+        let place = usize::try_from(notification.number).unwrap_or(usize::MAX);
+        match self.by_number.get(place) {
+            Some(Some(answer)) => answer(&Call::new(notification)),
+            _ => Err(Errno::NOSYS),
         }
     }
 }
@@ -115,8 +120,13 @@ pub struct Start {
 pub fn world(start: Start) -> io::Result<World> {
     let lock = only_writer(&start.directory)?;
     let mut owners = Owners::open(start.directory)?;
+    let names_are_known = start.first.is_empty();
     if owners.is_empty() {
         start.first.into_iter().try_for_each(|(key, record)| owners.set(key, key.inode, record))?;
+    }
+    // Whoever may mount can show a directory under another name.
+    if !names_are_known || start.root.sets.bounding & capability::SYS_ADMIN != 0 {
+        owners.names.give_up();
     }
     owners.learn_lower(start.lower, start.is_one_file_system);
     let view = View::new(start.proc, start.upper)?;

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use duckweed_layer::index::{Index, Record as Indexed, Type};
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 
+use crate::owners::names::last_component;
 use crate::owners::{Device, Key, Lower, Record};
+use crate::world::is_directory;
 
 fn open(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
@@ -25,10 +27,16 @@ pub fn of_layers(lower: &[PathBuf]) -> io::Result<Vec<((u32, u32), Lower)>> {
         let top = open(tree)?;
         for (path, record) in index.entries.iter().filter(|(_, record)| record.kind != Type::Whiteout) {
             let path: &[u8] = if path.is_empty() { b"." } else { path };
-            let wanted = StatxFlags::INO | StatxFlags::BTIME;
+            if path.starts_with(b"dev/") && record.dev.is_some() {
+                // Every container has a /dev of its own above it.
+                continue;
+            }
+            let wanted = StatxFlags::INO | StatxFlags::BTIME | StatxFlags::NLINK | StatxFlags::TYPE;
             let Ok(stat) = rustix::fs::statx(&top, path, AtFlags::SYMLINK_NOFOLLOW, wanted) else { continue };
             let key = Key::of(0, &stat);
-            let file = Lower { inode: key.inode, birth: key.birth, record: remembered(record) };
+            let links = if is_directory(&stat) { 1 } else { stat.stx_nlink };
+            let name = last_component(path).unwrap_or_default().to_vec();
+            let file = Lower { inode: key.inode, birth: key.birth, name, links, record: remembered(record) };
             found.push(((stat.stx_dev_major, stat.stx_dev_minor), file));
         }
     }

@@ -8,6 +8,7 @@
 //! called chroot(2) has its absolute paths walked from `PID/root`; an absolute symbolic link
 //! met on the way still leads to the container's root: one of the things that are approximate.
 
+use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -30,6 +31,8 @@ pub struct View {
     root_mount: u64,
     /// The device of the container's own /proc.
     proc_device: (u32, u32),
+    /// What the files of a process in a /proc are called.
+    proc_names: HashSet<Vec<u8>>,
     /// Where overlay puts what was changed.
     upper: Option<OwnedFd>,
     /// Somebody has called chroot(2).
@@ -68,13 +71,31 @@ impl View {
             proc,
             root_mount: root.stx_mnt_id,
             proc_device,
+            proc_names: HashSet::new(),
             upper,
             is_chrooted: false,
             protects_hard_links: true,
         };
         view.protects_hard_links =
             view.read_proc("sys/fs/protected_hardlinks").is_ok_and(|text| text.trim() != "0");
+        view.proc_names.extend([b"self".to_vec(), b"thread-self".to_vec()]);
+        for directory in ["self", "self/task"] {
+            view.proc_names.extend(view.names_in(directory).unwrap_or_default());
+        }
         Ok(view)
+    }
+
+    fn names_in(&self, path: &str) -> Result<Vec<Vec<u8>>, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(&self.proc, path, flags, Mode::empty())?;
+        let entries = rustix::fs::Dir::new(directory)?;
+        entries.map(|entry| Ok(entry?.file_name().to_bytes().to_vec())).collect()
+    }
+
+    /// Whether a path ends as those of a process's files in /proc do: in a number, or in one of their names.
+    pub fn is_name_in_proc(&self, path: &[u8]) -> bool {
+        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        name.iter().all(u8::is_ascii_digit) || self.proc_names.contains(name)
     }
 
     /// The place that a call means by a directory's descriptor and a path.

@@ -1,13 +1,15 @@
 //! What the emulation of one container knows, and the questions that every handler asks of it.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Statx, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Statx, StatxAttributes, Uid};
 use rustix::io::Errno;
 
 use crate::bearer;
 use crate::call::{errno, Call};
 use crate::credentials::{Credentials, Known};
+use crate::owners::names::last_component;
 use crate::owners::{Key, Owners, Record, ACCESS_LIST, DEFAULT_LIST};
 use crate::permission::{allows, inherited, Facts, EXECUTE};
 use crate::view::{read_text, At, View};
@@ -143,12 +145,15 @@ impl World {
         let stat = self.view.stat_fd(fd.as_fd())?;
         let file_system = self.view.file_system(&stat);
         let seen = Key::of(file_system, &stat);
-        if record.says_nothing() && self.record(&stat).is_none() {
+        let is_first = self.record(&stat).is_none();
+        if record.says_nothing() && is_first {
             return Ok(());
         }
         let mut key = seen;
+        let path = self.view.path_of(fd);
+        self.learn_name(path.as_deref(), &stat, is_first);
         if file_system == 0 && self.view.has_upper() {
-            let Some(path) = self.view.path_of(fd) else {
+            let Some(path) = path else {
                 self.owners.set_nameless(seen, record);
                 return Ok(());
             };
@@ -157,6 +162,36 @@ impl World {
             }
         }
         self.owners.set(key, seen.inode, record).map_err(errno)
+    }
+
+    /// See [`Names`](crate::owners::names::Names).
+    fn learn_name(&mut self, path: Option<&CStr>, stat: &Statx, is_first: bool) {
+        let has_others = is_first && stat.stx_nlink > 1 && !is_directory(stat);
+        let name = path.and_then(|path| last_component(path.to_bytes()));
+        let is_root = path.is_some_and(|path| path.to_bytes() == b"/");
+        if let Some(name) = name {
+            self.owners.names.add(name);
+        }
+        if has_others || (stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) && !is_root) {
+            self.owners.names.give_up();
+        }
+    }
+
+    /// A file with a record may get the name that a path ends in.
+    pub fn expect_name(&mut self, stat: &Statx, path: &[u8]) {
+        if self.record(stat).is_some() {
+            // A directory's new name may end in slashes.
+            let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
+            if let Some(name) = last_component(&path[..end]) {
+                self.owners.names.add(name);
+            }
+        }
+    }
+
+    /// Whether nothing that is known could be about the file that a path names, itself and not what it links to.
+    pub fn is_unheard_of(&self, path: &[u8]) -> bool {
+        let is_elsewhere = self.known.are_all_root() || !self.view.is_name_in_proc(path);
+        is_elsewhere && !self.owners.names.may_be(path)
     }
 
     /// The record that a file has, to be changed and remembered.

@@ -169,11 +169,13 @@ fn make_link(world: &mut World, call: &Call, old: (i32, usize), new: (i32, usize
     let Ok(file) = world.view.hold(&at) else { return GO_ON };
     let stat = world.view.stat_fd(&file)?;
     world.copy_up(&file, &stat)?;
+    let new_path = call.text(new.1)?;
+    world.expect_name(&stat, &new_path);
     if !world.is_plain_root(call)? {
         let who = world.caller(call)?;
         world.require_way(who, &file)?;
         may_link(world, who, &stat)?;
-        birth(world, call, new.0, &call.text(new.1)?)?;
+        birth(world, call, new.0, &new_path)?;
     }
     GO_ON
 }
@@ -210,7 +212,7 @@ fn remove(world: &mut World, call: &Call, directory: i32, path: usize, flags: At
         return GO_ON;
     }
     let path = call.text(path)?;
-    if path.last() == Some(&b'/') && plain {
+    if plain && (path.last() == Some(&b'/') || world.is_unheard_of(&path)) {
         return GO_ON;
     }
     let Ok(entry) = world.view.entry(call, directory, &path) else { return GO_ON };
@@ -255,6 +257,9 @@ fn move_name(world: &mut World, call: &Call, old: (i32, usize), new: (i32, usize
         return GO_ON;
     }
     let (old_path, new_path) = (call.text(old.1)?, call.text(new.1)?);
+    if plain && world.is_unheard_of(&old_path) && world.is_unheard_of(&new_path) {
+        return GO_ON;
+    }
     let Ok(from) = world.view.entry(call, old.0, &old_path) else { return GO_ON };
     let Ok(to) = world.view.entry(call, new.0, &new_path) else { return GO_ON };
     let Ok(stat) = world.view.stat_entry(&from) else { return GO_ON };
@@ -271,10 +276,12 @@ fn move_name(world: &mut World, call: &Call, old: (i32, usize), new: (i32, usize
         }
     }
     keep_known(world, &from, &stat)?;
+    world.expect_name(&stat, &new_path);
     let exchanges = flags & libc::RENAME_EXCHANGE != 0;
     if exchanges {
         if let Some(there) = &replaced {
             keep_known(world, &to, there)?;
+            world.expect_name(there, &old_path);
         }
     }
     let lost = replaced.filter(|there| {

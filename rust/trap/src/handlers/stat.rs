@@ -32,6 +32,9 @@ pub fn newfstatat(world: &mut World, call: &Call) -> Outcome {
         // glibc's fstat. The path may be NULL since 6.11.
         let path = if call.long(1) == 0 { Vec::new() } else { call.text(1)? };
         let follow = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
+        if !follow && world.is_unheard_of(&path) {
+            return GO_ON;
+        }
         let Ok(at) = world.view.at_or_descriptor(call, call.int(0), &path, follow, true) else {
             return GO_ON;
         };
@@ -47,6 +50,9 @@ pub fn statx(world: &mut World, call: &Call) -> Outcome {
     let flags = call.int(2);
     let path = if call.long(1) == 0 { Vec::new() } else { call.text(1)? };
     let follow = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
+    if !follow && world.is_unheard_of(&path) {
+        return GO_ON;
+    }
     let may_be_empty = flags & libc::AT_EMPTY_PATH != 0;
     let Ok(at) = world.view.at_or_descriptor(call, call.int(0), &path, follow, may_be_empty) else {
         return GO_ON;
@@ -76,7 +82,11 @@ fn by_path(
     if has_nothing_to_say(world) {
         return GO_ON;
     }
-    let Ok(at) = world.view.at(call, directory, &call.text(path)?, follow) else { return GO_ON };
+    let path = call.text(path)?;
+    if !follow && world.is_unheard_of(&path) {
+        return GO_ON;
+    }
+    let Ok(at) = world.view.at(call, directory, &path, follow) else { return GO_ON };
     answer(world, call, &at, room)
 }
 

@@ -12,6 +12,7 @@
 //! whoever had the number before.
 
 pub mod log;
+pub mod names;
 mod record;
 
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ use rustix::fs::Statx;
 pub use record::{Device, Key, Record, ACCESS_LIST, CAPABILITY, DEFAULT_LIST};
 
 use log::{Entry, Log};
+use names::Names;
 
 /// History is thrown away when it is this much longer than what is still true.
 const COMPACT_BEYOND: u64 = 256 * 1024;
@@ -43,6 +45,10 @@ pub struct Lower {
     pub inode: u64,
     /// Its birth there, seconds and nanoseconds.
     pub birth: (i64, u32),
+    /// Its last component; empty for the root itself.
+    pub name: Vec<u8>,
+    /// How many names it has.
+    pub links: u32,
     /// The facts.
     pub record: Record,
 }
@@ -57,6 +63,8 @@ pub struct Owners {
     /// Layers and changes lie on one file system: an inode of a layer is nobody else's.
     is_one_file_system: bool,
     live_bytes: u64,
+    /// What files with a record are called.
+    pub names: Names,
     /// Sticky: whether any record has ever been of a device, and whether any had attributes.
     special: (bool, bool),
 }
@@ -71,7 +79,12 @@ impl Owners {
         let (files, by_key, lower) = (Vec::new(), HashMap::new(), HashMap::new());
         let is_one_file_system = true;
         let special = (false, false);
-        let mut owners = Self { log, files, by_key, lower, is_one_file_system, live_bytes: 0, special };
+        let mut names = Names::default();
+        if !entries.is_empty() {
+            names.give_up();
+        }
+        let mut owners =
+            Self { log, files, by_key, lower, is_one_file_system, live_bytes: 0, names, special };
         entries.into_iter().for_each(|entry| owners.apply(entry));
         Ok(owners)
     }
@@ -79,9 +92,17 @@ impl Owners {
     /// Takes in what an image says of the files in its layers. `is_one_file_system`: they lie where the changes lie.
     pub fn learn_lower(&mut self, files: Vec<Lower>, is_one_file_system: bool) {
         self.is_one_file_system = is_one_file_system;
+        let mut untold: HashMap<u64, u32> = HashMap::new();
         for file in files {
             self.notice(&file.record);
+            self.names.add(&file.name);
+            let links = untold.entry(file.inode).or_insert(file.links);
+            *links = links.saturating_sub(1);
             self.lower.insert(file.inode, file);
+        }
+        // It has a name that its layer's index does not tell.
+        if untold.values().any(|links| *links > 0) {
+            self.names.give_up();
         }
     }
 
