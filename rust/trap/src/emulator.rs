@@ -59,7 +59,8 @@ impl Answers {
 
     /// The same for a call that somebody answers already: `first` is asked first, and what it lets go on is theirs.
     pub fn add_before(&mut self, number: i64, first: Answer) {
-        let answer = match self.by_number.remove(&number) {
+        let place = usize::try_from(number).unwrap_or(usize::MAX);
+        let answer = match self.by_number.get_mut(place).and_then(Option::take) {
             Some(then) => Box::new(move |call: &Call| match first(call) {
                 Ok(Verdict::GoOn) => then(call),
                 other => other,
