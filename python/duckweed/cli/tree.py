@@ -43,6 +43,7 @@ _CONTAINER = {
     "rm": "container_life:rm",
     "run": "container_run:run",
     "start": "container_run:start",
+    "stats": "container_stats:stats",
     "stop": "container_life:stop",
     "top": "container_show:top",
     "wait": "container_life:wait",

@@ -613,6 +613,14 @@ class Container:
 
         return list_processes(self._running("list the processes of").pid)
 
+    def sample(self) -> dict[str, Any]:
+        """What it has used so far and uses now (`containers.statistics`). Raises WrongState."""
+        from duckweed.containers.statistics import sample
+
+        state = self._running("read the use of")
+        limit = (self.document.get("HostConfig") or {}).get("Memory") or 0
+        return sample(state.pid, state.socket, int(limit))
+
     def port(self, private: str | None = None) -> dict[str, Any]:
         """Published ports: `{"80/tcp": [{"HostIp", "HostPort"}]}`.
 

@@ -18,15 +18,15 @@ TITLES = ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
 
 def list_processes(init_pid: int) -> dict[str, Any]:
     """`{"Titles", "Processes"}` for the pid namespace of `init_pid` (pids are this machine's)."""
-    namespace = _namespace(init_pid)
-    rows = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and namespace is not None and _namespace(int(entry)) == namespace:
-            row = _row(int(entry))
-            if row is not None:
-                rows.append(row)
-    rows.sort(key=lambda row: int(row[1]))
+    rows = [row for pid in sorted(pids(init_pid)) if (row := _row(pid)) is not None]
     return {"Titles": TITLES, "Processes": rows}
+
+
+def pids(init_pid: int) -> list[int]:
+    """All processes of the pid namespace of `init_pid`, by their numbers on this machine."""
+    namespace = _namespace(init_pid)
+    entries = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+    return [pid for pid in entries if namespace is not None and _namespace(pid) == namespace]
 
 
 def _namespace(pid: int) -> str | None:

@@ -94,6 +94,12 @@ impl Events {
         epoll::add(&self.0, fd, EventData::new_u64(source.pack()), flags)
     }
 
+    /// Watches for something to read, from the next change on and for what there is already.
+    pub fn add_input(&self, fd: impl AsFd, source: Source) -> rustix::io::Result<()> {
+        let flags = EventFlags::IN | EventFlags::ET;
+        epoll::add(&self.0, fd, EventData::new_u64(source.pack()), flags)
+    }
+
     /// Watches for something to read, as long as there is something.
     pub fn add_level(&self, fd: impl AsFd, source: Source) -> rustix::io::Result<()> {
         epoll::add(&self.0, fd, EventData::new_u64(source.pack()), EventFlags::IN)

@@ -184,7 +184,8 @@ impl Stack {
     pub fn new(link: OwnedFd, settings: Settings) -> rustix::io::Result<Self> {
         let events = Events::new()?;
         let link = Link::new(link, &settings.addresses)?;
-        events.add(link.descriptor(), Source::Link)?;
+        // Its room to write is not waited for: what does not fit is lost, as on any link.
+        events.add_input(link.descriptor(), Source::Link)?;
         let mut published = Vec::new();
         for (number, one) in (0..).zip(settings.published) {
             events.add_level(&one.socket, Source::Listener(number))?;
