@@ -158,6 +158,20 @@ def test_an_index_is_pushed(build: Build, registry: RegistryServer, duckweed: Ru
     assert f"pushing {name} done" in gzip.stderr
 
 
+def test_a_base_is_pulled_and_its_layers_are_shown(
+    build: Build, registry: RegistryServer, duckweed: Run, busybox: str
+) -> None:
+    name = f"{registry.name}/team/base:{os.urandom(4).hex()}"
+    build("FROM busybox\nRUN echo pulled > /p\n", "-t", name, "--push")
+    duckweed("rmi", name, check=True)
+    built = build(f"FROM {name}\nRUN cat /p\n")
+    assert f"[internal] load metadata for {name}" in built.stderr
+    assert " pulled\n" in built.stderr
+    cold = {"DUCKWEED_ROOT": str(registry.directory / os.urandom(4).hex())}
+    elsewhere = build(f"FROM {name}\nRUN cat /p\n", env=cold)
+    assert len([line for line in elsewhere.stderr.splitlines() if "MB done" in line]) == 2
+
+
 def test_a_base_for_another_platform_is_mentioned(build: Build) -> None:
     built = build("FROM busybox\nCOPY Dockerfile /\n", f"--platform=linux/{OTHER}")
     assert "InvalidBaseImagePlatform" in built.stderr

@@ -29,6 +29,7 @@ class Vertex:
         "number",
         "started",
         "tail",
+        "transfers",
     )
 
     def __init__(self, progress: Progress, number: int, name: str, is_internal: bool) -> None:
@@ -42,6 +43,8 @@ class Vertex:
         self.error = ""
         # The last of its output, for who asks why it failed.
         self.tail: list[tuple[float, bytes]] = []
+        # What is being fetched for it, for displays that look now and then: name -> bytes here, and in all.
+        self.transfers: dict[str, Callable[[], tuple[int, int]]] = {}
 
     @property
     def seconds(self) -> float:

@@ -296,7 +296,7 @@ class Build:
         try:
             from duckweed.build.bases import find_base, suits
 
-            image = find_base(self.engine, name, platform, self.request.pull)
+            image = find_base(self.engine, name, platform, self.request.pull, vertex)
             if not suits(image, platform):
                 self.misfits.append((one, name, str(Platform.of(image.config)), str(platform)))
             state = self._state_of(image.id, platform)

@@ -115,7 +115,7 @@ def build(call: Call) -> int:
         image = building.run(_debugger(display) if call.get("debug_shell") else None)
     except DuckweedError as error:
         display.close()
-        _explain(building, error, quiet=bool(call.get("quiet")))
+        _explain(building, error, debugged=bool(call.get("debug_shell")))
         raise
     except BaseException:
         display.close()
@@ -199,7 +199,7 @@ def _debugger(display: Any) -> Any:
     return open_shell
 
 
-def _explain(building: Building, error: DuckweedError, *, quiet: bool) -> None:
+def _explain(building: Building, error: DuckweedError, *, debugged: bool) -> None:
     """The end of the failed step's output, and its lines of the Dockerfile."""
     out = []
     if building.failed is not None:
@@ -213,7 +213,12 @@ def _explain(building: Building, error: DuckweedError, *, quiet: bool) -> None:
     if out:
         text = "\n".join(out) + "\n"
         sys.stderr.write(text.encode("utf-8", "replace").decode())
-    if building.failed is not None and building.failed[1].keyword == "RUN" and not error.hint:
+    if (
+        building.failed is not None
+        and building.failed[1].keyword == "RUN"
+        and not error.hint
+        and not debugged
+    ):
         error.hint = "`--debug-shell` opens a shell in the step that failed"
 
 

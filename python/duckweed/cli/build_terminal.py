@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _PERIOD_S = 0.1
 _LOG_LINES = 6
+_BAR = 20
 _BLUE, _RED, _GREY, _PLAIN = "\x1b[34m", "\x1b[31m", "\x1b[2m", "\x1b[0m"
 
 
@@ -61,8 +62,8 @@ class Terminal(Display):
 
     def pause(self) -> None:
         with self._lock:
-            self._draw(final=True)
             self._is_paused = True
+            self._draw(final=True)
             self._drawn = 0
 
     def resume(self) -> None:
@@ -82,7 +83,7 @@ class Terminal(Display):
         size = get_terminal_size((80, 24))
         ended = sum(bool(vertex.ended) for vertex in self._vertices)
         failed = any(vertex.error for vertex in self._vertices)
-        word = " ERROR" if failed and final else " FINISHED" if final else ""
+        word = "" if not final or self._is_paused else " ERROR" if failed else " FINISHED"
         head = f"[+] Building {time.time() - self._started:.1f}s ({ended}/{len(self._vertices)}){word}"
         lines = [(head, "")]
         for vertex in self._vertices:
@@ -105,6 +106,11 @@ class Terminal(Display):
         lines = [(_timed(f" => {state}{vertex.name}", vertex.seconds, columns), colour)]
         for status in self._lines.get(-vertex.number, ()):
             lines.append((_timed(f" => => {status}", vertex.seconds, columns), colour))
+        for name, ask in list(vertex.transfers.items()):
+            here, whole = ask()
+            bar = ("=" * (here * _BAR // max(whole, 1))).ljust(_BAR)
+            text = f" => => {name[:19]} [{bar}] {here / 1e6:.2f}MB / {whole / 1e6:.2f}MB"
+            lines.append((_timed(text, vertex.seconds, columns), colour))
         if not vertex.ended:
             for line in self._lines.get(vertex.number, ()):
                 lines.append((f" => => # {_printable(line)}", _GREY))
