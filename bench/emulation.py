@@ -41,8 +41,8 @@ FETCH = (
     f" apt-get -qq update && apt-get -qq install -y --no-install-recommends --download-only {PACKAGES} man-db > /dev/null"
 )
 INSTALLS = {
-    "dpkg -i of man-db and what it needs": "cd /var/cache/apt/archives && dpkg -i bsdextrautils_* groff-base_* libgdbm6_*"
-    " libpipeline1_* libuchardet0_* man-db_*",
+    "dpkg -i of man-db and what it needs": "cd /var/cache/apt/archives && dpkg -i $(ls bsdextrautils_* groff-base_* libgdbm6_*"
+    " libpipeline1_* libuchardet0_* man-db_* 2> /dev/null)",
     "apt-get install of 20 packages": f"apt-get -q install -y --no-install-recommends --no-download {PACKAGES}",
 }
 

@@ -9,6 +9,7 @@ import pytest
 from place_facts import good_place, refused, without_userns, works
 
 from duckweed.host import doctor
+from duckweed.host.facts import Facts
 
 
 def codes(facts) -> list[str]:
@@ -83,3 +84,18 @@ def test_the_report_is_json_and_its_text_is_plain_and_narrow() -> None:
     for line in report["text"].splitlines():
         assert len(line) <= 130, line
         assert line == line.rstrip()
+
+
+@pytest.mark.parametrize(
+    ("facts", "line"),
+    [
+        (good_place(), "off (containers have real ids)"),
+        (good_place(newuidmap=refused(ENOENT)), "full (one real id)"),
+        (good_place(newuidmap=refused(ENOENT), seccomp_notify=refused(EINVAL)), "off (EINVAL)"),
+        (without_userns(EPERM), "off (no user namespaces)"),
+    ],
+)
+def test_the_report_says_how_much_of_root_is_emulated(facts: Facts, line: str) -> None:
+    report = doctor.report(facts)
+    assert report["root_emulation"] == line
+    assert f"  root emulation           {line}\n" in report["text"]

@@ -31,6 +31,7 @@ def info(engine: Engine) -> dict[str, Any]:
         "Driver": place.rootfs,
         "DriverStatus": [
             ["Id map", place.idmap],
+            ["Root emulation", place.root_emulation],
             ["Layers", place.flavour.name],
             *(["Read-only store", root] for root in engine.layout.read_stores),
             *([["Scratch", place.running]] if place.running else []),

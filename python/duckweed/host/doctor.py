@@ -73,14 +73,28 @@ def report(facts: Facts) -> dict[str, Any]:
         "scratch": facts.scratch,
         "subids": facts.document["subids"],
         "pretended": list(facts.pretended),
+        "root_emulation": _emulation(facts),
     }
     document["text"] = render(document)
     return document
 
 
+def _emulation(facts: Facts) -> str:
+    """What `--root-emulation auto` means here, and why."""
+    if not facts.ok("uid_map"):
+        return "off (no user namespaces)"
+    if facts.ok("newuidmap") and facts.ok("newgidmap"):
+        return "off (containers have real ids)"
+    for fact in ("seccomp_notify", "seccomp_addfd"):
+        if not facts.ok(fact):
+            return f"off {facts.why(fact)}"
+    return "full (one real id)"
+
+
 def render(report: dict[str, Any]) -> str:
     """The report for people: a table of what works, then each finding in four parts."""
     lines = [_line(name, wanted, report["facts"]) for name, wanted in _TABLE]
+    lines.append(f"  {'root emulation':<24} {report['root_emulation']}")
     place = report["filesystem"]
     if place:
         free = place["free_bytes"] / 2**30

@@ -126,7 +126,12 @@ def subordinate_ids(facts: Facts) -> Finding | None:
     """Why there is one id only; never more than a note."""
     if facts.ok("newuidmap") and facts.ok("newgidmap") or not facts.ok("uid_map"):
         return None
-    instead = "containers have one real id; other owners are kept in the image's index"
+    if facts.ok("seccomp_notify") and facts.ok("seccomp_addfd"):
+        instead = "containers have one real id; other users are emulated, and owners are kept in images"
+    else:
+        instead = (
+            "containers have one id, so that chown and su fail in them; owners are kept as images tell them"
+        )
     short = facts.document["subids"]["short"]
     if short:
         found = f"your subordinate range has {short} ids"

@@ -5,7 +5,8 @@
 //! ([`handlers`]) and answered by a process of the supervisor's ([`emulator`]): owners, device nodes and
 //! privileged attributes are remembered per inode ([`owners`]), ids and capabilities per
 //! process ([`credentials`], [`bearer`]), and whatever asks for them is told the same story. Everything that
-//! is not trapped runs at the kernel's own speed.
+//! is not trapped runs at the kernel's own speed, and a call about a file whose name no recorded file has ever had
+//! ([`owners::names`]) is handed back to it at once.
 //!
 //! # What is exact
 //!
@@ -14,7 +15,8 @@
 //!   commit, restart; the log on disk is told in [`owners::log`].
 //! - Modes, times, sizes, names and contents: those are the file system's own.
 //! - Rules for changing ids, groups and capabilities, and who may chown, chmod, open, make and remove.
-//! - Users and groups of new files, setgid directories included.
+//! - Users, groups and access lists of new files: setgid directories and default lists included.
+//! - What a layer made of the container says: the same as one made under a range of ids, header by header.
 //!
 //! # What is approximate
 //!
@@ -27,6 +29,7 @@
 //! - A user without rights is not kept from ports below 1024, from reading a link or from `lstat` in a
 //!   directory it may not search, nor from what capabilities other than those for files and ids decide.
 //! - Capabilities of a file stay when it is written to (the kernel would clear them).
+//! - A file of /proc/PID that has another name than one of the emulator's own (threads' directories, `ns`) may be shown as root's.
 //! - SO_PEERCRED says who the other end is now, not who it was at connect.
 //! - 32-bit programs get ENOSYS for every trapped call, x32 for every call.
 //! - In a chroot an absolute symbolic link met by us leads to the container's root.
