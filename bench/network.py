@@ -28,7 +28,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -50,26 +49,32 @@ else:
     print(count / (time.perf_counter() - begun))
 """
 
+ECHO = """
+import socket
+listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+print(listener.getsockname()[1], flush=True)
+while True:
+    try:
+        with listener.accept()[0] as client:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while piece := client.recv(64): client.send(piece)
+    except OSError: pass
+"""
+
 # Runs words where a case's network is; `helper` is the pid whose CPU counts, or 0; `target` is the host from there.
 Enter = Callable[[], "contextlib.AbstractContextManager[tuple[list[str], int, str]]"]
 
 
-def serve_echo() -> int:
-    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-
-    def talk(client: socket.socket) -> None:
-        with client, contextlib.suppress(OSError):
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            while piece := client.recv(64):
-                client.send(piece)
-
-    def accept() -> None:
-        while True:
-            client, _ = listener.accept()
-            threading.Thread(target=talk, args=(client,), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    return int(listener.getsockname()[1])
+@contextlib.contextmanager
+def serve_echo() -> Iterator[int]:
+    """The port of a process that says everything back, to one client after another: it costs less than what is measured."""
+    server = subprocess.Popen([PYTHON, "-c", ECHO], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        yield int(server.stdout.readline())
+    finally:
+        server.kill()
+        server.wait()
 
 
 @contextlib.contextmanager
@@ -295,15 +300,24 @@ def main() -> None:
     given = parser.parse_args()
     if not shutil.which("iperf3"):
         sys.exit("iperf3 is missing")
-    echo = serve_echo()
+    with serve_echo() as echo:
+        results = measure(given.rounds, given.seconds, echo)
+    show(results)
+    if given.json:
+        with open(given.json, "w") as file:
+            json.dump(results, file)
+
+
+def measure(rounds: int, seconds: int, echo: int) -> dict[str, dict[str, list[float]]]:
+    """Case, then column, then a value a round."""
     results: dict[str, dict[str, list[float]]] = {}
     cases = dict(CASES)
-    for _ in range(given.rounds):
+    for _ in range(rounds):
         for name, enter in list(cases.items()):
             try:
                 with enter() as (words, helper, target):
-                    out, out_cpu = throughput(words, helper, target, given.seconds, False)
-                    into, into_cpu = throughput(words, helper, target, given.seconds, True)
+                    out, out_cpu = throughput(words, helper, target, seconds, False)
+                    into, into_cpu = throughput(words, helper, target, seconds, True)
                     trip = measured(words, target, echo, "trips", 3000)
                     rate = measured(words, target, echo, "connections", 1000)
             except (OSError, RuntimeError, subprocess.SubprocessError, LookupError) as error:
@@ -322,16 +336,13 @@ def main() -> None:
             for key, value in row.items():
                 found.setdefault(key, []).append(value)
         try:
-            ours, veth = between_containers(given.seconds)
+            ours, veth = between_containers(seconds)
             results.setdefault("container to container", {}).setdefault("out", []).append(ours)
             results.setdefault("veth alone", {}).setdefault("out", []).append(veth)
-            results.setdefault("published port", {}).setdefault("in", []).append(published(given.seconds))
+            results.setdefault("published port", {}).setdefault("in", []).append(published(seconds))
         except (OSError, RuntimeError, subprocess.SubprocessError, LookupError) as error:
             print(f"between containers: left out: {error}", file=sys.stderr)
-    show(results)
-    if given.json:
-        with open(given.json, "w") as file:
-            json.dump(results, file)
+    return results
 
 
 def show(results: dict[str, dict[str, list[float]]]) -> None:

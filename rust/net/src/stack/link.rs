@@ -82,8 +82,8 @@ impl Link {
     pub fn window_of(&self, count: usize) -> usize {
         match self.room {
             None => LARGE_WINDOW,
-            // What the kernel counts for a frame is more than its bytes.
-            Some(room) => (room * 3 / 4 / count.max(1)).clamp(16 * 1024, LARGE_WINDOW),
+            // What the kernel counts for a frame is more than its bytes, and up to twice that for small ones.
+            Some(room) => (room / 2 / count.max(1)).clamp(16 * 1024, LARGE_WINDOW),
         }
     }
 
