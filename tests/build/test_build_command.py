@@ -129,6 +129,13 @@ def test_git_context(build: Build, context: Path, duckweed: Run, tmp_path: Path)
     built = build(text, f"--output={tmp_path}/out", env=env)
     assert built.returncode == 0
     assert (tmp_path / "out" / "got" / "a").read_text() == "from git\n"
+    # A link of the repository leads to nothing of this machine.
+    (repository / "away").symlink_to("/etc")
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "away"], check=True)
+    subprocess.run([*git, "push", "-q", str(bare), "main"], check=True)
+    refused = build("FROM scratch\nADD https://example.org/x.git#main:away /got\n", env=env, check=False)
+    assert "no directory `away`" in refused.stderr
 
 
 def test_local_and_tar_outputs(build: Build, context: Path, duckweed: Run, tmp_path: Path) -> None:

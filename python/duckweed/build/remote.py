@@ -198,8 +198,9 @@ def checkout(address: str, directory: str, *, keep_git: bool) -> tuple[str, str]
         _git("-C", tree, "submodule", "update", "-q", "--init", "--recursive", "--depth=1")
     if not keep_git:
         remove_tree(tree + "/.git")
-    place = os.path.normpath(os.path.join(tree, below.lstrip("/")))
-    if not (place + "/").startswith(tree + "/") or not os.path.isdir(place):
+    # A link in the repository may lead anywhere on this machine.
+    place = os.path.realpath(os.path.join(tree, below.lstrip("/")))
+    if not (place + "/").startswith(os.path.realpath(tree) + "/") or not os.path.isdir(place):
         raise BuildError(f"no directory `{below}` in `{_without_user(url)}`")
     return place, commit
 
@@ -207,7 +208,11 @@ def checkout(address: str, directory: str, *, keep_git: bool) -> tuple[str, str]
 def _fetch_commit(tree: str, url: str, reference: str) -> None:
     try:
         _git("-C", tree, "fetch", "-q", "--depth=1", url, reference or "HEAD")
-    except BuildError:
+    except BuildError as error:
+        if "shallow" in str(error):
+            # A server of plain files gives all or nothing.
+            _git("-C", tree, "fetch", "-q", url, reference or "HEAD")
+            return
         if not _COMMIT.match(reference):
             raise
         # A short commit, or a server that gives none by itself: all of it, then.
