@@ -181,7 +181,9 @@ def test_a_damaged_blob_is_refused_and_removed(fresh: Run, between: MakeBetween,
     watched = between(lambda passed: Trouble(change=damage) if is_blob(passed, bad) else None)
     done = fresh("pull", "-q", f"{watched.name}/team/app")
     assert done.returncode == 1
-    assert done.stderr.startswith("duckweed: ") and "expected" in done.stderr
+    assert done.stderr.startswith("duckweed: ")
+    # Whoever is sooner tells: the digest of the blob, or its own format's checksum while it is extracted.
+    assert "expected" in done.stderr or "damaged" in done.stderr
     root = Path(fresh.root)  # type: ignore[attr-defined]
     assert not (root / "blobs/sha256" / bad[7:]).exists()
     assert os.listdir(root / "partial") == [] and os.listdir(root / "tmp") == []

@@ -151,6 +151,7 @@ class Connection:
     def sentence(self, error: TransferError) -> RegistryError:
         """What a failed exchange means, for people."""
         name = self.endpoint.authority
+        words = error.message.removeprefix(f"{name}: ")
         if error.kind == "tls":
             return RegistryError(
                 f"cannot trust registry `{name}`: {error.message}",
@@ -162,8 +163,11 @@ class Connection:
         if error.kind == "status":
             return refusal(error.status, error.body, f"registry `{name}`")
         if error.kind == "unreachable":
-            return RegistryError(f"cannot reach registry `{name}`: {error.message}")
-        return RegistryError(f"registry `{name}`: {error.message}")
+            return RegistryError(
+                f"cannot reach registry `{name}`: {words}",
+                "check the name and the network (HTTPS_PROXY); `DUCKWEED_MIRRORS` names stand-ins",
+            )
+        return RegistryError(f"registry `{name}`: {words}")
 
     def cancel(self) -> None:
         """Ends every request under way."""

@@ -120,6 +120,10 @@ pub(crate) fn from_io(cause: io::Error, host: String) -> TransferError {
         None if cause.kind() == io::ErrorKind::UnexpectedEof => "the connection was closed early".to_owned(),
         None => cause.to_string(),
     };
+    // getaddrinfo(3)'s own errors have no number here. EAI_AGAIN is worth another try, the rest will not change.
+    if reason.starts_with("failed to lookup address") && !reason.contains("Temporary failure") {
+        return TransferError::Unreachable { host, reason: "no such host".to_owned() };
+    }
     match cause.kind() {
         io::ErrorKind::ConnectionRefused
         | io::ErrorKind::HostUnreachable
