@@ -27,6 +27,8 @@ HERE = Path(__file__).parent
 #: Where sizes may differ, each with the reason. Types, modes, owners, links, devices and attributes may not.
 SIZES = {
     "etc/ssh/ssh_host_*_key*": "keys are made at random",
+    "var/lib/apt/lists/*": "the archive may have changed between the two",
+    "var/cache/apt/*.bin": "made from those lists",
     "var/log/*": "logs hold times and process numbers",
     "var/cache/man/*": "man-db's index is ordered as the directory is",
     "var/lib/postgresql/*": "a cluster holds times, a random identifier and as much log as it happened to write",
