@@ -173,6 +173,7 @@ class RunStep:
             network=_network(build, options),
             ephemeral=True,
             root_emulation=self._emulation(),
+            isolation=place.isolation,
         )
         return _with_mounts(composed, mounts)
 

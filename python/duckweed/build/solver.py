@@ -120,7 +120,7 @@ class Build:
 
     def namespace(self, config: Mapping[str, Any]) -> int:
         """The user namespace that the steps share; -1 where each makes its own."""
-        return self.engine.shared_namespace(self.place).descriptor()
+        return -1 if self.place.isolation == "trap" else self.engine.shared_namespace(self.place).descriptor()
 
     def is_cancelled(self) -> bool:
         """Whether the steps are to end."""

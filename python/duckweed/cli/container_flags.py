@@ -36,7 +36,7 @@ CREATE_FLAGS = (
     Flag("interactive", "i", BOOL, "Keep stdin open"),
     Flag("ip", "", STRING, "Address in the network (IPv4)"),
     Flag("ip6", "", STRING, "Address in the network (IPv6)"),
-    Flag("isolation", "", STRING, "How containers are held apart (auto|userns)"),
+    Flag("isolation", "", STRING, "How containers are held apart (auto|userns|trap)"),
     Flag("label", "l", LIST, "Set a label (NAME=VALUE)"),
     Flag("label-file", "", LIST, "Read labels from a file", completes="file"),
     Flag("log-driver", "", STRING, "Where output is kept (json-file|none)"),

@@ -17,7 +17,7 @@ from duckweed.containers.mount_points import is_empty_directory, resolve, wanted
 from duckweed.containers.names import random_name
 from duckweed.containers.network import ADDRESS, HOST, NONE, has_link, hosts_file, resolver_file
 from duckweed.containers.quantities import rfc3339
-from duckweed.errors import NameInUse, StoreError, UsageError
+from duckweed.errors import NameInUse, StoreError, Unsupported, UsageError
 from duckweed.oci.platform import Platform
 from duckweed.store import scratch, within
 from duckweed.store.tree import remove_tree
@@ -43,6 +43,15 @@ def write_file(path: str, text: str) -> None:
             data = data[os.write(fd, data) :]
     finally:
         os.close(fd)
+
+
+def refuse_for_trap(options: Options) -> None:
+    """What a container without namespaces cannot have. Raises Unsupported."""
+    if options.network == NONE:
+        raise Unsupported(
+            "the network `none` needs a network namespace, and the trap isolation has none",
+            "use `--network host`: the container then has this machine's network",
+        )
 
 
 class Plan:
@@ -79,6 +88,8 @@ class Plan:
         self.draft = store.draft() if is_drafted else store.reserve()
         # The networks it is in, with their claimed addresses (membership.py).
         self.joined: dict[str, dict[str, Any]] = {}
+        if self.place.isolation == "trap":
+            refuse_for_trap(options)
         if options.network != NONE or options.publish or options.publish_all:
             self._connect()
 
@@ -163,6 +174,7 @@ class Plan:
                 network=self.network(),
                 ephemeral=ephemeral,
                 root_emulation=self.root_emulation,
+                isolation=self.place.isolation,
             )
         )
 
@@ -208,7 +220,7 @@ class Plan:
             "scratch": self.written,
             "idmap": self.place.idmap,
             "root_emulation": self.root_emulation,
-            "isolation": "userns",
+            "isolation": self.place.isolation,
             "stop_signal": spec.stop_signal(options, self.config),
             "notes": [*self.place.notes, *options.notes],
             "warnings": list(options.notes),

@@ -53,7 +53,7 @@ def info(engine: Engine) -> dict[str, Any]:
         "DefaultRuntime": "duckweed-runtime",
         "Runtimes": {"duckweed-runtime": {"path": _runtime()}},
         "SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless"],
-        "Isolation": "userns",
+        "Isolation": place.isolation,
         "IdMap": place.idmap,
         "RootEmulation": place.root_emulation,
         "Rootfs": place.rootfs,

@@ -409,11 +409,7 @@ def _choice(*words: str) -> Callable[[Options, str, object], None]:
 
 def _isolation(options: Options, name: str, value: object) -> None:
     text = str(value) or "auto"
-    if text == "trap":
-        raise Unsupported(
-            "the trap isolation is not in this release", "use `--isolation userns`, or leave it out"
-        )
-    _choice("auto", "default", "userns")(options, name, text)
+    _choice("auto", "default", "userns", "trap")(options, name, text)
     options.isolation = "auto" if text == "default" else text
 
 

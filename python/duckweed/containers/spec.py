@@ -198,6 +198,7 @@ def compose(
     network: Mapping[str, Any] | None = None,
     ephemeral: bool = False,
     root_emulation: str = "off",
+    isolation: str = "userns",
 ) -> dict[str, Any]:
     """The whole config.json of one container."""
     capabilities = capability_sets(options)
@@ -240,6 +241,8 @@ def compose(
         annotation["root_emulation"] = root_emulation
         if options.refuses_setuid:
             annotation["refuses_setuid"] = True
+    if isolation != "userns":
+        annotation["isolation"] = isolation
     if network is not None:
         annotation["network"] = network
     spec: dict[str, Any] = {

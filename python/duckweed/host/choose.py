@@ -27,7 +27,7 @@ _REQUIRED = ("userns", "uid_map", "mntns", "mount")
 
 
 class Choice:
-    """`isolation`: "userns". `uid_map`, `gid_map`: lines `(container, host, size)`. `flavour`: of the layers
+    """`isolation`: "userns" or "trap". `uid_map`, `gid_map`: lines `(container, host, size)`. `flavour`: of the layers
     (contracts §1). `rootfs`: "overlay" or "copy". `root_emulation`: "off", or "full" where only one id is
     mapped. `namespaces`: those of config.json that can be had, `netns` and `pidns` for short. `link`: a
     network of its own can be connected to the outside. `gate`: sockets can be this machine's, told where they
@@ -91,18 +91,54 @@ def decide(
     _check("--isolation", isolation, ("auto", "userns", "trap"))
     _check("idmap", idmap, ("auto", "full", "single"))
     _check("rootfs", rootfs, ("auto", "overlay", "copy"))
-    if isolation == "trap":
-        raise Unsupported(
-            "the trap isolation is not in this release", "use `--isolation userns`, or leave it out"
-        )
-    for name in _REQUIRED:
-        if not facts.ok(name):
-            raise _no_userns(facts, name)
+    refused = next((name for name in _REQUIRED if not facts.ok(name)), "")
+    if isolation == "trap" or (refused and isolation == "auto" and _can_trap(facts)):
+        return _trap(facts, refused if isolation == "auto" else "", running)
+    if refused:
+        raise _no_userns(facts, refused)
     choice = Choice("userns")
     _choose_ids(choice, facts, idmap)
     _choose_emulation(choice, facts)
     _choose_rootfs(choice, running.facts if running is not None else facts, rootfs)
     _choose_namespaces(choice, facts)
+    if running is not None:
+        choice.running = running
+        choice.notes.append(running.note)
+    return choice
+
+
+def _can_trap(facts: Facts) -> bool:
+    return _machine() == "x86_64" and facts.ok("ptrace") and facts.ok("ptrace_seccomp")
+
+
+def _machine() -> str:
+    from os import uname
+
+    return uname().machine
+
+
+def _trap(facts: Facts, refused: str, running: RunningPlace | None) -> Choice:
+    """The isolation that needs nothing: `refused` is the fact that made `auto` take it, or ""."""
+    if not _can_trap(facts):
+        name = "ptrace" if not facts.ok("ptrace") else "ptrace_seccomp"
+        if _machine() != "x86_64":
+            why = f"this machine is {_machine()}, and the trap isolation is for x86_64 in this release"
+        else:
+            why = f"{facts.detail(name)} was refused {facts.why(name)}".rstrip()
+        raise Unsupported(f"cannot use the trap isolation here: {why}", "`duckweed doctor` says what was tried")
+    choice = Choice("trap")
+    uid, gid = facts.process["uid"], facts.process["gid"]
+    choice.uid_map, choice.gid_map = [(0, uid, 1)], [(0, gid, 1)]
+    choice.root_emulation = "full"
+    if refused:
+        from duckweed.host.refusals import userns_finding
+
+        finding = userns_finding(facts)
+        means = finding.means if finding else f"{facts.detail(refused)} was refused"
+        choice.notes.append(
+            f"{means} {facts.why(refused)}".rstrip()
+            + "; using the trap isolation: this machine's network and process ids, and no wall against hostile code"
+        )
     if running is not None:
         choice.running = running
         choice.notes.append(running.note)
@@ -123,7 +159,7 @@ def _no_userns(facts: Facts, name: str) -> Unsupported:
     wants = finding.admin if finding and finding.admin else "`duckweed doctor` says what was tried"
     return Unsupported(
         f"cannot run containers here: {means} {facts.why(name)}".rstrip(),
-        f"the trap isolation, which needs no user namespaces, is not in this release; {wants}",
+        f"`--isolation auto` (the default) would use the trap isolation if ptrace worked here; {wants}",
     )
 
 

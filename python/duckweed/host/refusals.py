@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from duckweed.host.facts import Facts
 
-_TRAP = "nothing in this release; the trap isolation, which needs no user namespaces, is planned"
+_TRAP = "the trap isolation, where ptrace works (docs/trap.md)"
 
 
 def userns_finding(facts: Facts) -> Finding | None:

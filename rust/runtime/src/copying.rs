@@ -23,7 +23,8 @@ use rustix::process::Pid;
 use serde::Deserialize;
 
 use crate::bundle::Bundle;
-use crate::start_error::StartError;
+use crate::spec::Isolation;
+use crate::start_error::{Code, Doing as _, StartError};
 use crate::userns;
 
 /// What is to be done.
@@ -67,12 +68,53 @@ pub enum Request {
 ///
 /// # Errors
 /// What kept us from the container's files.
-pub fn run(container: &Path, init: Option<i32>, request: &str) -> Result<i32, StartError> {
+pub fn run(container: &Path, init: Option<i32>, text: &str) -> Result<i32, StartError> {
     let bundle = Bundle::load(container)?;
-    let request: Request = serde_json::from_str(request).map_err(|error| {
+    let request: Request = serde_json::from_str(text).map_err(|error| {
         StartError::new(crate::start_error::Code::Spec, "read the request", error.to_string())
     })?;
-    userns::reach(&bundle, init.and_then(Pid::from_raw), || match perform(&request) {
+    let work = || carry_out(&request);
+    match bundle.block.isolation {
+        Isolation::Userns => userns::reach(&bundle, init.and_then(Pid::from_raw), work),
+        Isolation::Trap if init.is_some() => ask_supervisor(container, text),
+        Isolation::Trap => crate::trap::reach(&bundle, &work),
+    }
+}
+
+/// A request, carried out by a process that is in the container already.
+pub(crate) fn run_here(request: &str) -> i32 {
+    serde_json::from_str(request).map_or(125, |request| carry_out(&request))
+}
+
+/// A container without namespaces is entered by its supervisor alone.
+fn ask_supervisor(container: &Path, request: &str) -> Result<i32, StartError> {
+    use crate::message::{packet, ClientMessage, Exec, Request, SupervisorMessage};
+    let state = crate::supervise::socket_of(container)
+        .ok_or_else(|| StartError::new(Code::Internal, "reach the container", "the container has ended"))?;
+    let context = || "reach the container's supervisor";
+    let socket = packet::connect(&state).doing(Code::Internal, context)?;
+    let exec = Exec { copy: Some(request.to_owned()), args: vec!["copy".into()], ..Exec::default() };
+    let (kind, payload) = ClientMessage::Request(Request::Exec(exec)).encode();
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    packet::send(socket.as_fd(), kind, &payload, &[stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])
+        .doing(Code::Internal, context)?;
+    let mut buffer = vec![0; 64 * 1024];
+    while let Some((bytes, _)) = packet::receive(socket.as_fd(), &mut buffer).doing(Code::Internal, context)? {
+        match SupervisorMessage::decode(bytes) {
+            Ok(SupervisorMessage::Exit(exit)) => return Ok(exit.exit_code),
+            Ok(SupervisorMessage::Answer(answer)) => {
+                if let Some(error) = answer.error {
+                    return Err(error);
+                }
+            }
+            _ => {}
+        }
+    }
+    Err(StartError::new(Code::Internal, context(), "the container has ended"))
+}
+
+fn carry_out(request: &Request) -> i32 {
+    match perform(request) {
         Ok(skipped) => {
             for line in skipped {
                 let _ = writeln!(io::stderr(), "note: {line}");
@@ -83,7 +125,7 @@ pub fn run(container: &Path, init: Option<i32>, request: &str) -> Result<i32, St
             let _ = writeln!(io::stderr(), "duckweed: {fault}");
             code(&fault)
         }
-    })
+    }
 }
 
 fn code(fault: &CopyFault) -> i32 {

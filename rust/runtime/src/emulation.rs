@@ -174,6 +174,36 @@ impl Emulation {
         }
     }
 
+    /// A tracer that was forked elsewhere: it answers for the kernel, too.
+    pub(crate) fn of(pid: Pid, pidfd: OwnedFd, control: OwnedFd) -> Self {
+        Self { pid, pidfd, control: Some(control) }
+    }
+
+    /// Its number.
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Sends it a message.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub(crate) fn send(&self, kind: u8, payload: &[u8]) -> Result<(), StartError> {
+        let Some(control) = &self.control else { return Ok(()) };
+        packet::send(control.as_fd(), kind, payload, &[]).doing(Code::Internal, || "reach the tracer")
+    }
+
+    /// Waits for its answer.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub(crate) fn receive(&self) -> Result<Vec<u8>, StartError> {
+        let mut buffer = vec![0; 16 * 1024];
+        let Some(control) = &self.control else { return Ok(Vec::new()) };
+        let heard = packet::receive(control.as_fd(), &mut buffer).doing(Code::Internal, || "hear the tracer")?;
+        Ok(heard.map(|(bytes, _)| bytes.to_vec()).unwrap_or_default())
+    }
+
     /// Passes on a further command's listener.
     ///
     /// # Errors
@@ -236,7 +266,7 @@ fn start_of(bundle: &Bundle, mode: Mode) -> std::io::Result<Start> {
     })
 }
 
-fn device_of(file: &OwnedFd) -> Result<(u32, u32), rustix::io::Errno> {
+pub(crate) fn device_of(file: &OwnedFd) -> Result<(u32, u32), rustix::io::Errno> {
     let stat = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::INO)?;
     Ok((stat.stx_dev_major, stat.stx_dev_minor))
 }

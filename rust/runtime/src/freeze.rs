@@ -15,8 +15,8 @@ use rustix::process::{kill_process, Pid, Signal};
 /// # Errors
 /// In one line: no such container, or one in this machine's own pid namespace.
 pub fn run(pid: i32) -> Result<(), String> {
-    let namespace = namespace(pid).ok_or_else(|| format!("no process {pid} to freeze"))?;
-    if Some(&namespace) == self::namespace(std::process::id() as i32).as_ref() {
+    let namespace = family(pid).ok_or_else(|| format!("no process {pid} to freeze"))?;
+    if Some(&namespace) == self::namespace(std::process::id() as i32).as_ref() && tracer(pid).is_none() {
         return Err("the container shares this machine's pid namespace: nobody can tell its processes".into());
     }
     let stopped = stop_all(pid, &namespace);
@@ -26,7 +26,7 @@ pub fn run(pid: i32) -> Result<(), String> {
     }
     for &pid in stopped.iter().rev() {
         // A stopped process ends by SIGKILL only; its number may be another's by now.
-        if self::namespace(pid).as_ref() == Some(&namespace) {
+        if family(pid).as_ref() == Some(&namespace) {
             signal(pid, Signal::CONT);
         }
     }
@@ -38,7 +38,7 @@ fn stop_all(init: i32, namespace: &std::path::Path) -> Vec<i32> {
     let mut seen = std::collections::HashSet::new();
     loop {
         let mut found: Vec<i32> =
-            pids().filter(|pid| self::namespace(*pid).as_deref() == Some(namespace)).collect();
+            pids().filter(|pid| family(*pid).as_deref() == Some(namespace)).collect();
         found.retain(|pid| seen.insert(*pid));
         if found.is_empty() {
             return stopped;
@@ -56,6 +56,23 @@ fn stop_all(init: i32, namespace: &std::path::Path) -> Vec<i32> {
 fn pids() -> impl Iterator<Item = i32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// What the container's processes have in common and others have not: their tracer (the trap isolation), else
+/// their namespace.
+fn family(pid: i32) -> Option<std::path::PathBuf> {
+    match tracer(pid) {
+        Some(tracer) => Some(tracer.into()),
+        None => namespace(pid),
+    }
+}
+
+fn tracer(pid: i32) -> Option<String> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let number = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?.trim();
+    // In a namespace of its own its tracer is somebody who looks into it.
+    let is_ours = namespace(pid) == namespace(std::process::id() as i32);
+    (number != "0" && is_ours).then(|| format!("traced by {number}"))
 }
 
 fn namespace(pid: i32) -> Option<std::path::PathBuf> {

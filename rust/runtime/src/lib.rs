@@ -15,6 +15,7 @@ pub mod copying;
 pub mod emulation;
 pub mod freeze;
 mod gate;
+pub mod isolation;
 mod memory;
 pub mod message;
 pub mod network;
@@ -24,5 +25,10 @@ pub mod seccomp;
 pub mod spec;
 pub mod start_error;
 pub mod supervise;
+#[cfg(target_arch = "x86_64")]
+pub mod trap;
+#[cfg(not(target_arch = "x86_64"))]
+#[path = "trap/elsewhere.rs"]
+pub mod trap;
 pub mod userns;
 pub mod within;

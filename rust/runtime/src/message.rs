@@ -140,6 +140,9 @@ pub struct Exec {
     pub tty: bool,
     /// All capabilities of the container's user namespace.
     pub privileged: bool,
+    /// No command, but this request of `duckweed-runtime copy` (trap isolation only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<String>,
     /// Lines of the terminal.
     pub rows: u16,
     /// Characters a line.

@@ -191,6 +191,8 @@ pub struct Block {
     pub make_cwd: bool,
     /// The profile when `linux.seccomp` is absent.
     pub seccomp: Option<SeccompProfile>,
+    /// How it is held apart.
+    pub isolation: Isolation,
     /// What the supervisor answers for the kernel.
     pub root_emulation: RootEmulation,
     /// `--security-opt no-new-privileges` was asked for: setuid programs are not emulated either.
@@ -283,6 +285,27 @@ pub struct AutoRemove {
     pub paths: Vec<PathBuf>,
     /// Links in `names/`; they go first.
     pub names: Vec<PathBuf>,
+}
+
+/// `isolation` of the block.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// By namespaces.
+    #[default]
+    Userns,
+    /// By a tracer.
+    Trap,
+}
+
+impl Isolation {
+    /// The name that state.json and `inspect` have.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Userns => "userns",
+            Self::Trap => "trap",
+        }
+    }
 }
 
 /// `root_emulation` of the block.

@@ -47,12 +47,13 @@ use rustix::process::Signal;
 use crate::bundle::Bundle;
 use crate::message::{packet, Answer, Attach, ClientMessage, Request, SupervisorMessage};
 use crate::start_error::{Code, Doing as _, StartError};
+use crate::isolation;
 use crate::userns::{self, Io, Started};
 use child::Child;
 use connection::Connection;
 use events::Events;
 use slots::Slots;
-pub(crate) use state::lives;
+pub(crate) use state::{lives, socket_of};
 use state::State;
 use stdio::Stdio;
 use terms::Terms;
@@ -216,6 +217,7 @@ fn start_locked(
     let announced = State::of(started.pid, terms.auto_remove.is_some()).and_then(|mut state| {
         state.ports = network.as_ref().map(network::Connected::ports).unwrap_or_default();
         // Most of those that are waited for are over before anybody could look for them.
+        bundle.block.isolation.name().clone_into(&mut state.isolation);
         let is_found = !options.inherit || network.as_ref().is_some_and(network::Connected::is_member);
         let listener = if is_found { Some(announce(place, &mut state)?) } else { None };
         Ok((state, listener))
@@ -269,12 +271,12 @@ fn start_with_stdio(
     first: Option<Attach>,
 ) -> Result<(Started, Stdio), StartError> {
     if inherit {
-        return Ok((userns::start(bundle, Io::Inherit)?, Stdio::default()));
+        return Ok((isolation::start(bundle, Io::Inherit)?, Stdio::default()));
     }
     if let Some(size) = terms.terminal {
         let (rows, cols) =
             first.map(|attach| (attach.rows, attach.cols)).filter(|size| size.0 > 0).unwrap_or(size);
-        let mut started = userns::start(bundle, Io::Terminal { rows, cols })?;
+        let mut started = isolation::start(bundle, Io::Terminal { rows, cols })?;
         let master = started.console.take();
         let master = master
             .ok_or_else(|| StartError::new(Code::Internal, "console", "the container gave no terminal"))?;
@@ -284,7 +286,7 @@ fn start_with_stdio(
     let with_input = terms.stdin != crate::spec::Stdin::Null;
     let (ours, theirs) = Stdio::pipes(with_input).doing(Code::Internal, || "make pipes")?;
     let io = Io::Fds { stdin: theirs.stdin, stdout: theirs.stdout, stderr: theirs.stderr };
-    Ok((userns::start(bundle, io)?, ours))
+    Ok((isolation::start(bundle, io)?, ours))
 }
 
 /// Listens, and then says in state.json that the container runs and where.

@@ -19,6 +19,8 @@ pub mod memory;
 pub mod mount;
 pub mod notify;
 pub mod packet;
+pub mod ptrace;
+pub mod random;
 pub mod sealed;
 pub mod seccomp;
 pub mod signal;

@@ -49,6 +49,11 @@ impl Call {
         Self { pid: notification.pid, arguments: notification.arguments }
     }
 
+    /// A call of a thread with these arguments.
+    pub fn with(pid: i32, arguments: [u64; 6]) -> Self {
+        Self { pid, arguments }
+    }
+
     /// An argument as a pointer or a size.
     pub fn long(&self, index: usize) -> u64 {
         self.arguments[index]

@@ -45,6 +45,10 @@ pub mod handlers;
 pub mod owners;
 pub mod permission;
 pub mod remembered;
+pub mod table;
+#[cfg(target_arch = "x86_64")]
+pub mod trace;
+pub mod union;
 pub mod view;
 pub mod world;
 

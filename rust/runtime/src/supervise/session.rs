@@ -15,7 +15,8 @@ use super::stdio::null;
 use super::watch::Supervisor;
 use crate::message::{Answer, Exec, Exit, SupervisorMessage};
 use crate::start_error::{Code, Doing as _, StartError};
-use crate::userns::{self, ExecRequest, Io, Started};
+use crate::isolation;
+use crate::userns::{ExecRequest, Io, Started};
 
 /// A command that was started by exec.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ impl Supervisor {
         };
         let request_inside = userns_request(request);
         let Started { pid, pidfd, console, .. } =
-            userns::exec(bundle, self.init.as_fd(), &request_inside, io, self.emulation.as_ref())?;
+            isolation::exec(bundle, self.init.as_fd(), &request_inside, io, self.emulation.as_ref())?;
         let (for_client, terminal) = if request.detach { (None, console) } else { (console, None) };
         let session = Session {
             child: Child::new(pidfd),
@@ -164,5 +165,6 @@ fn userns_request(request: &Exec) -> ExecRequest {
         groups: request.groups.clone(),
         tty: request.tty,
         privileged: request.privileged,
+        copy: request.copy.clone(),
     }
 }

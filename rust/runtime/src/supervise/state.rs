@@ -50,6 +50,14 @@ pub fn lives(container: &Path) -> bool {
     init_of(container).is_some()
 }
 
+/// The socket of the supervisor of the container in this directory.
+#[must_use]
+pub fn socket_of(container: &Path) -> Option<PathBuf> {
+    let bytes = std::fs::read(container.join("state.json")).ok()?;
+    let state: State = serde_json::from_slice(&bytes).ok()?;
+    Some(PathBuf::from(state.socket))
+}
+
 /// The first process of the container in this directory, as long as [`lives`] is true of it.
 #[must_use]
 pub fn init_of(container: &Path) -> Option<i32> {

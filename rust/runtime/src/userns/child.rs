@@ -42,7 +42,7 @@ pub(super) fn become_command(plan: Plan<'_>, warm: Option<Warm>, socket: OwnedFd
 }
 
 /// Sends the error to the parent. Nobody can be told when that fails.
-pub(super) fn report(socket: &OwnedFd, error: &StartError) {
+pub(crate) fn report(socket: &OwnedFd, error: &StartError) {
     if let Ok(json) = serde_json::to_vec(&kernel::explain(error.clone())) {
         let _ = rustix::net::send(socket, &json, SendFlags::NOSIGNAL);
     }
@@ -264,6 +264,37 @@ pub(super) fn identify(plan: &Plan<'_>, root: BorrowedFd<'_>) -> Result<(Identit
             if plan.emulates_users() {
                 return Ok((Identity { made_home: Some(process.cwd.clone()), ..identity }, env));
             }
+            rustix::fs::fchown(made, Some(uid), Some(gid)).doing(Code::BadCwd, context)?;
+        }
+    }
+    Ok((identity, env))
+}
+
+/// As [`identify`], where ids are emulated and we are root.
+pub(crate) fn identify_in(
+    bundle: &crate::bundle::Bundle,
+    root: BorrowedFd<'_>,
+) -> Result<(Identity, Vec<String>), StartError> {
+    let process = &bundle.spec.process;
+    let wanted = bundle.block.user.as_deref().unwrap_or_default();
+    let mut env = process.env.clone();
+    let fallback = Identity {
+        uid: process.user.uid,
+        gid: process.user.gid,
+        groups: process.user.additional_gids.clone(),
+        home: None,
+        made_home: None,
+    };
+    let identity = look_up(root, wanted, &bundle.block.groups, fallback, &mut env)?;
+    if bundle.block.make_cwd && !process.cwd.is_empty() {
+        let cwd = Path::new(&process.cwd);
+        if let Err(Errno::NOENT) = resolve::open(root, cwd, OFlags::PATH) {
+            let context = || format!("make the working directory {}", process.cwd);
+            resolve::mount_point(root, cwd, resolve::Kind::Dir).doing(Code::BadCwd, context)?;
+            let (uid, gid) =
+                (rustix::process::Uid::from_raw(identity.uid), rustix::process::Gid::from_raw(identity.gid));
+            let made =
+                resolve::open(root, cwd, OFlags::RDONLY | OFlags::DIRECTORY).doing(Code::BadCwd, context)?;
             rustix::fs::fchown(made, Some(uid), Some(gid)).doing(Code::BadCwd, context)?;
         }
     }

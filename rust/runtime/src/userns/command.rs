@@ -17,7 +17,7 @@ use crate::start_error::{Code, StartError};
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The strings for execve(2).
-pub(super) fn program(args: &[String], env: &[String]) -> Result<Program, StartError> {
+pub(crate) fn program(args: &[String], env: &[String]) -> Result<Program, StartError> {
     let strings = |texts: &[String]| texts.iter().map(c_string).collect::<io::Result<Vec<CString>>>();
     match (strings(args), strings(env)) {
         (Ok(args), Ok(env)) => Ok(Program::new(args, env)),
@@ -30,7 +30,7 @@ pub(super) fn program(args: &[String], env: &[String]) -> Result<Program, StartE
 }
 
 /// Becomes the program `name`; comes back only with the reason why not.
-pub(super) fn exec(name: &str, env: &[String], search: bool, program: &Program) -> StartError {
+pub(crate) fn exec(name: &str, env: &[String], search: bool, program: &Program) -> StartError {
     if name.is_empty() {
         return not_found(name, "executable file not found in $PATH");
     }

@@ -188,7 +188,7 @@ pub(super) fn check_mapped(identity: &Identity, wanted: &str, maps: Option<&Maps
 }
 
 /// A change of credentials disarms this, prctl(2): it is armed after each.
-pub(super) fn die_with_parent() -> Result<(), StartError> {
+pub(crate) fn die_with_parent() -> Result<(), StartError> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .doing(Code::Internal, || "tie the container to its supervisor")
 }
@@ -201,7 +201,7 @@ pub(super) fn hide_from_container() -> Result<(), StartError> {
 }
 
 /// Sets the limits, lowered to what this process may have.
-pub(super) fn limit(rlimits: &[spec::Rlimit]) -> Result<(), StartError> {
+pub(crate) fn limit(rlimits: &[spec::Rlimit]) -> Result<(), StartError> {
     duckweed_sys::limit::restore_descriptors();
     for wanted in rlimits {
         let resource = duckweed_sys::limit::resource(&wanted.kind).ok_or_else(|| {

@@ -93,7 +93,7 @@ fn adopt(socket: &OwnedFd, emulation: Option<&Emulation>) -> Result<Started, Sta
 }
 
 /// The bundle as it would be if the request were its command.
-fn with_request(bundle: &Bundle, request: &ExecRequest) -> Bundle {
+pub(crate) fn with_request(bundle: &Bundle, request: &ExecRequest) -> Bundle {
     let mut bundle = bundle.clone();
     let process = &mut bundle.spec.process;
     process.args.clone_from(&request.args);

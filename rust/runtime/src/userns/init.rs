@@ -20,7 +20,7 @@ use crate::start_error::{Code, Doing as _, StartError};
 const OWN: [i32; 9] = [4, 5, 6, 7, 8, 9, 11, 19, 31];
 
 /// Splits: comes back in the command's process, with the start socket; pid 1 never does.
-pub(super) fn stay_behind(socket: OwnedFd) -> Result<OwnedFd, (OwnedFd, StartError)> {
+pub(crate) fn stay_behind(socket: OwnedFd) -> Result<OwnedFd, (OwnedFd, StartError)> {
     let real_time = signal::realtime_min()..=signal::realtime_max();
     let forwarded: Vec<i32> = (1..=31).filter(|number| !OWN.contains(number)).chain(real_time).collect();
     // Blocked from before the fork: no signal is lost, and the child may take the terminal.

@@ -48,6 +48,15 @@ pub use enter::exec;
 pub use kit::Kit;
 pub use namespace::{join, make, remove_trees};
 pub use reach::reach;
+/// What the trap backend's commands do in the same way.
+pub(crate) mod trap {
+    pub(crate) use super::child::{identify_in as identify, report};
+    pub(crate) use super::command::{exec, program};
+    pub(crate) use super::credentials::{die_with_parent, limit};
+    pub(crate) use super::init::stay_behind;
+    pub(crate) use super::terminal::stdio;
+}
+pub(crate) use enter::with_request as exec_bundle;
 pub(crate) use {
     ahead::take_stdio, credentials::capability_mask, namespace::inside, namespace::make_for, plan::Plan,
     tree::remove,
@@ -82,6 +91,8 @@ pub enum Io {
         /// Descriptor 2.
         stderr: OwnedFd,
     },
+    /// This terminal.
+    Slave(OwnedFd),
     /// A new terminal of the container's own devpts.
     Terminal {
         /// Height in characters.
@@ -124,6 +135,9 @@ pub struct ExecRequest {
     pub tty: bool,
     /// With all capabilities and without the filter.
     pub privileged: bool,
+    /// No command, but this request of `duckweed-runtime copy` (trap isolation only).
+    #[serde(skip)]
+    pub copy: Option<String>,
 }
 
 /// Starts the bundle's command; comes back when its execve has succeeded.
@@ -168,7 +182,7 @@ pub fn run_bundle(dir: &Path, _id: &str) -> Result<i32, StartError> {
 }
 
 /// Waits for a child and says its exit code, 128+n for signal n.
-fn reap(pid: Pid) -> Result<i32, StartError> {
+pub(crate) fn reap(pid: Pid) -> Result<i32, StartError> {
     use rustix::process::{waitpid, WaitOptions};
     loop {
         match waitpid(Some(pid), WaitOptions::empty()) {
@@ -186,7 +200,7 @@ fn reap(pid: Pid) -> Result<i32, StartError> {
     }
 }
 
-fn start_socket() -> Result<(OwnedFd, OwnedFd), StartError> {
+pub(crate) fn start_socket() -> Result<(OwnedFd, OwnedFd), StartError> {
     rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .doing(Code::Internal, || "make the start socket")
 }

@@ -26,7 +26,12 @@ use crate::start_error::{Code, Doing as _, StartError};
 /// `namespace` or `idmap` when there is no such namespace to be had.
 pub(crate) fn inside(maps: &Maps, job: impl FnOnce() -> i32) -> Result<i32, StartError> {
     let (ours, theirs) = start_socket()?;
-    match clone::fork(NEWUSER).doing(Code::Namespace, || "make a user namespace")? {
+    let forked = match clone::fork(NEWUSER) {
+        // One id stands for all of them in any case; where no namespace is to be had (the trap isolation) it is our own.
+        Err(_) if maps.is_single() => return without(job),
+        other => other.doing(Code::Namespace, || "make a user namespace")?,
+    };
+    match forked {
         Fork::Child => {
             drop(ours);
             let mut byte = [0];
@@ -49,6 +54,14 @@ pub(crate) fn inside(maps: &Maps, job: impl FnOnce() -> i32) -> Result<i32, Star
             let code = reap(pid);
             maps.and(code)
         }
+    }
+}
+
+/// Runs `job` as whom we are, in a process of its own.
+fn without(job: impl FnOnce() -> i32) -> Result<i32, StartError> {
+    match clone::fork(0).doing(Code::Internal, || "fork")? {
+        Fork::Child => clone::exit(job()),
+        Fork::Parent { pid, .. } => reap(pid),
     }
 }
 

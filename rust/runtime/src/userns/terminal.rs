@@ -58,7 +58,7 @@ fn console(slave: &OwnedFd) -> Result<(), Errno> {
 }
 
 /// Makes the three descriptors 0, 1 and 2.
-pub(super) fn stdio(
+pub(crate) fn stdio(
     stdin: std::os::fd::BorrowedFd<'_>,
     stdout: std::os::fd::BorrowedFd<'_>,
     stderr: std::os::fd::BorrowedFd<'_>,

@@ -5,17 +5,17 @@
 
 mod access;
 mod attributes;
-mod capabilities;
+pub(crate) mod capabilities;
 mod durable;
 mod exec;
-mod ids;
+pub(crate) mod ids;
 mod mode;
 mod names;
 mod open;
 mod owner;
 mod peers;
-mod stat;
-mod status;
+pub(crate) mod stat;
+pub(crate) mod status;
 
 use crate::call::{Call, Outcome};
 use crate::world::World;

@@ -103,10 +103,10 @@ fn answer(world: &World, call: &Call, at: &At, room: usize) -> Outcome {
 }
 
 /// What is shown instead.
-struct Shown {
-    uid: u32,
-    gid: u32,
-    device: Option<Device>,
+pub(crate) struct Shown {
+    pub uid: u32,
+    pub gid: u32,
+    pub device: Option<Device>,
 }
 
 fn seen(world: &World, at: &At, found: &Statx) -> Option<Shown> {
@@ -155,7 +155,7 @@ impl Room {
 
 /// `struct stat` of arch/x86/include/uapi/asm/stat.h.
 #[cfg(target_arch = "x86_64")]
-fn plain(found: &Statx, shown: &Shown) -> Vec<u8> {
+pub(crate) fn plain(found: &Statx, shown: &Shown) -> Vec<u8> {
     let mut room = Room(vec![0; 144]);
     room.long(0, encode(found.stx_dev_major, found.stx_dev_minor));
     room.long(8, found.stx_ino);
@@ -199,7 +199,7 @@ fn times(room: &mut Room, found: &Statx, at: usize) {
 }
 
 /// `struct statx` of linux/stat.h.
-fn extended(found: &Statx, shown: &Shown) -> Vec<u8> {
+pub(crate) fn extended(found: &Statx, shown: &Shown) -> Vec<u8> {
     let mut room = Room(vec![0; 256]);
     room.word(0, found.stx_mask);
     room.word(4, found.stx_blksize);

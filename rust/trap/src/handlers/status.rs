@@ -41,7 +41,7 @@ fn keep(text: &str) -> Result<OwnedFd, Errno> {
     Ok(file)
 }
 
-fn lines(text: &str, who: &Credentials) -> String {
+pub(crate) fn lines(text: &str, who: &Credentials) -> String {
     let mut out = String::with_capacity(text.len() + 64);
     for line in text.lines() {
         let _ = match line.split(':').next().unwrap_or_default() {

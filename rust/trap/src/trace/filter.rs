@@ -1,0 +1,147 @@
+//! The filter that stops calls for the tracer: the table, as a program for the kernel.
+
+use duckweed_sys::seccomp::Instruction;
+
+use crate::handlers::capabilities::OPTIONS;
+use crate::table::{Fate, Guard, When, LAST, TABLE};
+
+const LOAD: u16 = 0x20;
+const EQUAL: u16 = 0x15;
+const GREATER: u16 = 0x25;
+const ANY_BIT: u16 = 0x45;
+const RETURN: u16 = 0x06;
+
+const NUMBER: u32 = 0;
+const ARCH: u32 = 4;
+const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+
+const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+const TRACE: u32 = libc::SECCOMP_RET_TRACE;
+
+/// Namespaces, and children that are not ours to trace.
+const FORBIDDEN_CLONE: u32 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_UNTRACED
+    | libc::CLONE_PTRACE) as u32;
+
+/// `TIOCSTI` and `TIOCLINUX`: typing for others.
+const FORBIDDEN_IOCTLS: [u32; 2] = [0x5412, 0x541c];
+
+fn errno(number: i32) -> u32 {
+    libc::SECCOMP_RET_ERRNO | number as u32
+}
+
+fn instruction(code: u16, jt: u8, jf: u8, k: u32) -> Instruction {
+    Instruction { code, jt, jf, k }
+}
+
+/// The low and the high half of an argument.
+fn argument(index: u8) -> (u32, u32) {
+    let low = 16 + 8 * u32::from(index);
+    (low, low + 4)
+}
+
+/// The program. A call that the table lets through is allowed by number alone, which the kernel remembers.
+pub fn program() -> Vec<Instruction> {
+    let mut out = vec![
+        instruction(LOAD, 0, 0, ARCH),
+        instruction(EQUAL, 1, 0, AUDIT_ARCH_X86_64),
+        // Other machines' numbers are modelled by nobody.
+        instruction(RETURN, 0, 0, errno(libc::ENOSYS)),
+        instruction(LOAD, 0, 0, NUMBER),
+        instruction(GREATER, 0, 1, u32::from(LAST)),
+        instruction(RETURN, 0, 0, errno(libc::ENOSYS)),
+    ];
+    let mut expected = 0;
+    for (number, _, fate) in TABLE {
+        // Numbers between two rows are calls of nobody's.
+        for unknown in expected..*number {
+            out.push(instruction(EQUAL, 0, 1, u32::from(unknown)));
+            out.push(instruction(RETURN, 0, 0, errno(libc::ENOSYS)));
+        }
+        expected = number + 1;
+        let body = body(*fate);
+        if !body.is_empty() {
+            out.push(instruction(EQUAL, 0, body.len() as u8, u32::from(*number)));
+            out.extend(body);
+        }
+    }
+    out.push(instruction(RETURN, 0, 0, ALLOW));
+    out
+}
+
+fn body(fate: Fate) -> Vec<Instruction> {
+    let end = |k| instruction(RETURN, 0, 0, k);
+    match fate {
+        Fate::Pass => Vec::new(),
+        Fate::Refuse(number) => vec![end(errno(i32::from(number)))],
+        Fate::Trace(When::Always) => vec![end(TRACE)],
+        Fate::Trace(When::NonZero(index)) => {
+            let (low, high) = argument(index);
+            vec![
+                instruction(LOAD, 0, 0, low),
+                instruction(EQUAL, 1, 0, 0),
+                end(TRACE),
+                instruction(LOAD, 0, 0, high),
+                instruction(EQUAL, 1, 0, 0),
+                end(TRACE),
+                end(ALLOW),
+            ]
+        }
+        Fate::Trace(When::Options) => {
+            // PR_SET_MM and PR_SET_PTRACER would change what we know of a process, or who may trace it.
+            let more = [libc::PR_SET_MM as u32, libc::PR_SET_PTRACER as u32];
+            let traced = OPTIONS.iter().map(|option| (*option as u32, TRACE));
+            let refused = more.iter().map(|option| (*option, errno(libc::EPERM)));
+            one_of(argument(0).0, traced.chain(refused))
+        }
+        Fate::Trace(When::PeerCredentials) => vec![
+            instruction(LOAD, 0, 0, argument(1).0),
+            instruction(EQUAL, 0, 3, libc::SOL_SOCKET as u32),
+            instruction(LOAD, 0, 0, argument(2).0),
+            instruction(EQUAL, 0, 1, libc::SO_PEERCRED as u32),
+            end(TRACE),
+            end(ALLOW),
+        ],
+        Fate::Trace(When::Limit(index)) => {
+            one_of(argument(index).0, std::iter::once((rustix::process::Resource::Locks as u32, TRACE)))
+        }
+        Fate::Guard(Guard::Clone) => vec![
+            instruction(LOAD, 0, 0, argument(0).0),
+            instruction(ANY_BIT, 0, 1, FORBIDDEN_CLONE),
+            end(errno(libc::EPERM)),
+            end(ALLOW),
+        ],
+        Fate::Guard(Guard::Terminal) => {
+            one_of(argument(1).0, FORBIDDEN_IOCTLS.iter().map(|request| (*request, errno(libc::EPERM))))
+        }
+    }
+}
+
+/// An answer for some values of a word; all others are allowed.
+fn one_of(offset: u32, values: impl Iterator<Item = (u32, u32)>) -> Vec<Instruction> {
+    let mut out = vec![instruction(LOAD, 0, 0, offset)];
+    for (value, answer) in values {
+        out.push(instruction(EQUAL, 0, 1, value));
+        out.push(instruction(RETURN, 0, 0, answer));
+    }
+    out.push(instruction(RETURN, 0, 0, ALLOW));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_short_enough_and_ends() {
+        let program = program();
+        assert!(program.len() < 4096, "{}", program.len());
+        assert_eq!(program.last().map(|last| last.code), Some(RETURN));
+    }
+}

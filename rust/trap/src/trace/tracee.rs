@@ -1,0 +1,100 @@
+//! What is known of one thread, and of one process.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use duckweed_sys::ptrace::Registers;
+
+use super::After;
+use crate::call::Call;
+
+/// A thread.
+pub(super) struct Tracee {
+    /// Its thread group.
+    pub process: i32,
+    /// Its address space.
+    pub memory: Rc<Memory>,
+    /// The call that it runs for us.
+    pub pending: Option<Pending>,
+    /// The program that it is about to become.
+    pub next: Option<super::program::Next>,
+    /// Its new program is being put in place.
+    pub start: Option<super::image::Start>,
+}
+
+impl Tracee {
+    /// A thread that leads a process and has no memory of ours.
+    pub fn new(pid: i32) -> Self {
+        Self { process: pid, memory: Rc::new(Memory::default()), pending: None, next: None, start: None }
+    }
+
+    /// Whether its program is being put in place.
+    pub fn is_starting(&self) -> bool {
+        self.start.is_some()
+    }
+}
+
+/// A call that was changed, and what it was.
+pub(super) struct Pending {
+    pub before: Registers,
+    pub call: Call,
+    pub after: Option<After>,
+    pub slot: Option<u32>,
+}
+
+/// A process.
+#[derive(Debug, Clone)]
+pub(super) struct Process {
+    /// How many threads it has.
+    pub threads: u32,
+    /// The program's path inside.
+    pub program: Option<Vec<u8>>,
+    /// Where its root is, chroot(2).
+    pub root: Vec<u8>,
+}
+
+impl Process {
+    pub fn first() -> Self {
+        Self { threads: 1, program: None, root: b"/".to_vec() }
+    }
+
+    pub fn fork(&self) -> Self {
+        Self { threads: 1, ..self.clone() }
+    }
+}
+
+/// An address space: where our memory in it is, and which parts are in use.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// 0: there is none.
+    pub scratch: Cell<u64>,
+    used: Cell<u32>,
+}
+
+/// How many pieces the memory has.
+const SLOTS: u32 = 7;
+
+impl Memory {
+    /// The same memory in a new address space, nothing of it in use.
+    pub fn fork(&self) -> Self {
+        Self { scratch: self.scratch.clone(), used: Cell::new(0) }
+    }
+
+    pub fn at(address: u64) -> Self {
+        Self { scratch: Cell::new(address), used: Cell::new(0) }
+    }
+
+    /// A piece that nobody uses.
+    pub fn take(&self) -> Option<u32> {
+        if self.scratch.get() == 0 {
+            return None;
+        }
+        let slot = (0..SLOTS).find(|slot| self.used.get() & 1 << slot == 0)?;
+        self.used.set(self.used.get() | 1 << slot);
+        Some(slot)
+    }
+
+    pub fn give_back(&self, slot: u32) {
+        self.used.set(self.used.get() & !(1 << slot));
+    }
+}
