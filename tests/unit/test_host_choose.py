@@ -79,7 +79,6 @@ def test_full_ids_on_request_are_an_error_where_they_cannot_be_had() -> None:
     assert choose.decide(good_place(), idmap="single").flavour == "single"
 
 
-@pytest.mark.parametrize("isolation", ["auto", "userns"])
 @pytest.mark.parametrize(
     ("errno", "changes", "words"),
     [
@@ -90,21 +89,32 @@ def test_full_ids_on_request_are_an_error_where_they_cannot_be_had() -> None:
         (EPERM, {"not_chroot": refused(None)}, "chroot"),
     ],
 )
-def test_refused_user_namespaces_are_an_error_that_names_the_cause(isolation, errno, changes, words) -> None:
+def test_refused_user_namespaces_are_an_error_that_names_the_cause(errno, changes, words) -> None:
     with pytest.raises(Unsupported, match=words) as caught:
-        choose.decide(without_userns(errno, **changes), isolation)
+        choose.decide(without_userns(errno, **changes), "userns")
     assert "\n" not in caught.value.message and "trap" in caught.value.hint
+    taken = choose.decide(without_userns(errno, **changes))
+    assert taken.isolation == "trap" and "using the trap isolation" in taken.notes[0]
 
 
 def test_apparmor_that_allows_the_namespace_and_refuses_its_use_is_known() -> None:
     facts = good_place(uid_map=refused(EPERM), settings={"kernel.apparmor_restrict_unprivileged_userns": "1"})
     with pytest.raises(Unsupported, match="AppArmor"):
-        choose.decide(facts)
+        choose.decide(facts, "userns")
 
 
-def test_trap_is_not_in_this_release_even_in_a_good_place() -> None:
-    with pytest.raises(Unsupported, match="not in this release"):
-        choose.decide(good_place(), "trap")
+def test_trap_can_be_chosen_in_a_good_place_and_needs_ptrace() -> None:
+    choice = choose.decide(good_place(), "trap")
+    assert (choice.isolation, choice.root_emulation, choice.netns, choice.notes) == (
+        "trap",
+        "full",
+        False,
+        [],
+    )
+    with pytest.raises(Unsupported, match="EPERM"):
+        choose.decide(good_place(ptrace=refused(EPERM)), "trap")
+    with pytest.raises(Unsupported, match="cannot run containers here"):
+        choose.decide(without_userns(EPERM, ptrace_seccomp=refused(EPERM)))
 
 
 def test_unknown_words_are_usage_errors() -> None:

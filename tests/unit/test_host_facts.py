@@ -51,10 +51,12 @@ def test_decisions_follow_the_pretended_place(
     assert not set(lost) & set(choice.namespaces) and len(choice.namespaces) == 7 - len(lost)
 
 
-def test_without_user_namespaces_nothing_runs() -> None:
+def test_without_user_namespaces_and_ptrace_nothing_runs() -> None:
+    assert choose.decide(poorer("no-userns")).isolation == "trap"
     with pytest.raises(Unsupported, match="EPERM"):
-        choose.decide(poorer("no-userns"))
-    assert doctor.report(poorer("no-userns"))["status"] == 2
+        choose.decide(poorer("no-userns,no-ptrace"))
+    assert doctor.report(poorer("no-userns,no-ptrace"))["status"] == 2
+    assert doctor.report(poorer("no-userns"))["status"] == 1
 
 
 def test_an_unknown_word_is_refused_and_an_empty_list_is_nothing() -> None:

@@ -84,6 +84,8 @@ def find(engine: Engine, isolation: str) -> Place:
 
         running = running_place.find(engine.root, facts, engine.scratch)
     place = Place(choose.decide(facts, isolation, running=running))
+    if place.isolation == "trap" and isolation == "auto" and layout.tells_first("trap"):
+        place.news.append(place.notes[0])
     if layout.keep_trees_in(running.path if running and running.is_for_layers else layout.root) and running:
         place.news.append(running.note)
     return place

@@ -1,7 +1,7 @@
 """`top`: the processes of a container, as ps would list them on this machine.
 
 They are found by their pid namespace: whatever shares that of the container's init belongs to it, however it
-was started.
+was started. Without one (the trap isolation) they are those that the container's tracer traces.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ def list_processes(init_pid: int) -> dict[str, Any]:
 
 def pids(init_pid: int) -> list[int]:
     """All processes of the pid namespace of `init_pid`, by their numbers on this machine."""
-    namespace = _namespace(init_pid)
+    family, find = _namespace(init_pid), _namespace
+    if family is None or family == _namespace(os.getpid()):
+        family, find = _tracer(init_pid), _tracer
     entries = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
-    return [pid for pid in entries if namespace is not None and _namespace(pid) == namespace]
+    return [pid for pid in entries if family is not None and find(pid) == family]
 
 
 def _namespace(pid: int) -> str | None:
@@ -34,6 +36,16 @@ def _namespace(pid: int) -> str | None:
         return os.readlink(f"/proc/{pid}/ns/pid")
     except OSError:
         return None
+
+
+def _tracer(pid: int) -> str | None:
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            text = file.read()
+    except OSError:
+        return None
+    number = text.partition(b"\nTracerPid:")[2].split(maxsplit=1)[:1]
+    return number[0].decode() if number and number != [b"0"] else None
 
 
 def _row(pid: int) -> list[str] | None:

@@ -27,12 +27,12 @@ _REQUIRED = ("userns", "uid_map", "mntns", "mount")
 
 
 class Choice:
-    """`isolation`: "userns" or "trap". `uid_map`, `gid_map`: lines `(container, host, size)`. `flavour`: of the layers
-    (contracts §1). `rootfs`: "overlay" or "copy". `root_emulation`: "off", or "full" where only one id is
-    mapped. `namespaces`: those of config.json that can be had, `netns` and `pidns` for short. `link`: a
-    network of its own can be connected to the outside. `gate`: sockets can be this machine's, told where they
-    may go. `running`: the scratch directory, when the store is
-    not to be run from. `notes`: what is poorer here, one line each, without the `note: ` before it.
+    """`isolation`: "userns" or "trap". `uid_map`, `gid_map`: lines `(container, host, size)`. `flavour`: of
+    the layers (contracts §1). `rootfs`: "overlay" or "copy". `root_emulation`: "off", or "full" where only
+    one id is mapped. `namespaces`: those of config.json that can be had, `netns` and `pidns` for short.
+    `link`: a network of its own can be connected to the outside. `gate`: sockets can be this machine's, told
+    where they may go. `running`: the scratch directory, when the store is not to be run from. `notes`: what
+    is poorer here, one line each, without the `note: ` before it.
     """
 
     __slots__ = (
@@ -125,7 +125,9 @@ def _trap(facts: Facts, refused: str, running: RunningPlace | None) -> Choice:
             why = f"this machine is {_machine()}, and the trap isolation is for x86_64 in this release"
         else:
             why = f"{facts.detail(name)} was refused {facts.why(name)}".rstrip()
-        raise Unsupported(f"cannot use the trap isolation here: {why}", "`duckweed doctor` says what was tried")
+        raise Unsupported(
+            f"cannot use the trap isolation here: {why}", "`duckweed doctor` says what was tried"
+        )
     choice = Choice("trap")
     uid, gid = facts.process["uid"], facts.process["gid"]
     choice.uid_map, choice.gid_map = [(0, uid, 1)], [(0, gid, 1)]
@@ -137,7 +139,11 @@ def _trap(facts: Facts, refused: str, running: RunningPlace | None) -> Choice:
         means = finding.means if finding else f"{facts.detail(refused)} was refused"
         choice.notes.append(
             f"{means} {facts.why(refused)}".rstrip()
-            + "; using the trap isolation: this machine's network and process ids, and no wall against hostile code"
+            + "; using the trap isolation, which shares this machine's network and process ids (docs/trap.md)"
+        )
+    if not facts.ok("landlock"):
+        choice.notes.append(
+            f"no Landlock here {facts.why('landlock')}; the tracer alone keeps programs to their files"
         )
     if running is not None:
         choice.running = running

@@ -24,8 +24,10 @@ def userns_finding(facts: Facts) -> Finding | None:
         return None
     code, means, admin = _userns_cause(facts, name)
     step = facts.detail(name) or name
+    can_trap = facts.ok("ptrace") and facts.ok("ptrace_seccomp")
+    level = DEGRADED if can_trap else CANNOT
     return Finding(
-        code, CANNOT, f"{name}: {step} was refused{after_space(facts.why(name))}", means, _TRAP, admin
+        code, level, f"{name}: {step} was refused{after_space(facts.why(name))}", means, _TRAP, admin
     )
 
 

@@ -131,6 +131,18 @@ class Layout:
         self._place_trees(directory)
         return True
 
+    def tells_first(self, word: str) -> bool:
+        """Whether what `word` stands for is said for the first time on this machine, in this store."""
+        try:
+            os.close(
+                os.open(
+                    f"{self.cache}/told-{word}.{os.uname().nodename}", os.O_CREAT | os.O_EXCL | os.O_WRONLY
+                )
+            )
+        except OSError:
+            return False
+        return True
+
     def alone(self) -> Layout:
         """The same store without the read-only ones."""
         return Layout(self.root, ())

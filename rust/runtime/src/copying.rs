@@ -99,7 +99,9 @@ fn ask_supervisor(container: &Path, request: &str) -> Result<i32, StartError> {
     packet::send(socket.as_fd(), kind, &payload, &[stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])
         .doing(Code::Internal, context)?;
     let mut buffer = vec![0; 64 * 1024];
-    while let Some((bytes, _)) = packet::receive(socket.as_fd(), &mut buffer).doing(Code::Internal, context)? {
+    while let Some((bytes, _)) =
+        packet::receive(socket.as_fd(), &mut buffer).doing(Code::Internal, context)?
+    {
         match SupervisorMessage::decode(bytes) {
             Ok(SupervisorMessage::Exit(exit)) => return Ok(exit.exit_code),
             Ok(SupervisorMessage::Answer(answer)) => {

@@ -200,7 +200,8 @@ impl Emulation {
     pub(crate) fn receive(&self) -> Result<Vec<u8>, StartError> {
         let mut buffer = vec![0; 16 * 1024];
         let Some(control) = &self.control else { return Ok(Vec::new()) };
-        let heard = packet::receive(control.as_fd(), &mut buffer).doing(Code::Internal, || "hear the tracer")?;
+        let heard =
+            packet::receive(control.as_fd(), &mut buffer).doing(Code::Internal, || "hear the tracer")?;
         Ok(heard.map(|(bytes, _)| bytes.to_vec()).unwrap_or_default())
     }
 

@@ -37,8 +37,7 @@ fn stop_all(init: i32, namespace: &std::path::Path) -> Vec<i32> {
     let mut stopped = Vec::new();
     let mut seen = std::collections::HashSet::new();
     loop {
-        let mut found: Vec<i32> =
-            pids().filter(|pid| family(*pid).as_deref() == Some(namespace)).collect();
+        let mut found: Vec<i32> = pids().filter(|pid| family(*pid).as_deref() == Some(namespace)).collect();
         found.retain(|pid| seen.insert(*pid));
         if found.is_empty() {
             return stopped;
@@ -71,7 +70,8 @@ fn tracer(pid: i32) -> Option<String> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let number = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?.trim();
     // In a namespace of its own its tracer is somebody who looks into it.
-    let is_ours = namespace(pid) == namespace(std::process::id() as i32);
+    let own = namespace(std::process::id() as i32);
+    let is_ours = namespace(pid).is_none_or(|namespace| Some(namespace) == own);
     (number != "0" && is_ours).then(|| format!("traced by {number}"))
 }
 

@@ -45,16 +45,16 @@ use duckweed_sys::signal::Signals;
 use rustix::process::Signal;
 
 use crate::bundle::Bundle;
+use crate::isolation;
 use crate::message::{packet, Answer, Attach, ClientMessage, Request, SupervisorMessage};
 use crate::start_error::{Code, Doing as _, StartError};
-use crate::isolation;
 use crate::userns::{self, Io, Started};
 use child::Child;
 use connection::Connection;
 use events::Events;
 use slots::Slots;
-pub(crate) use state::{lives, socket_of};
 use state::State;
+pub(crate) use state::{lives, socket_of};
 use stdio::Stdio;
 use terms::Terms;
 use watch::{Place, Supervisor};

@@ -13,6 +13,7 @@ pub mod exec;
 pub mod fd;
 pub mod identity;
 pub mod interface;
+pub mod landlock;
 pub mod limit;
 pub mod link;
 pub mod memory;

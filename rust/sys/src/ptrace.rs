@@ -90,7 +90,8 @@ pub fn registers(pid: i32) -> io::Result<Registers> {
 #[cfg(target_arch = "x86_64")]
 pub fn set_registers(pid: i32, registers: &Registers) -> io::Result<()> {
     // SAFETY: the kernel reads one user_regs_struct.
-    check(unsafe { libc::ptrace(libc::PTRACE_SETREGS, pid, 0_usize, std::ptr::from_ref(registers)) }).map(drop)
+    check(unsafe { libc::ptrace(libc::PTRACE_SETREGS, pid, 0_usize, std::ptr::from_ref(registers)) })
+        .map(drop)
 }
 
 /// A word of the tracee's memory, readable or not.

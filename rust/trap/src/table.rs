@@ -441,13 +441,15 @@ pub const LAST: u16 = TABLE[TABLE.len() - 1].0;
 
 /// What becomes of a call number.
 pub fn fate(number: i64) -> Fate {
-    let found = u16::try_from(number).ok().and_then(|number| TABLE.binary_search_by_key(&number, |row| row.0).ok());
+    let found =
+        u16::try_from(number).ok().and_then(|number| TABLE.binary_search_by_key(&number, |row| row.0).ok());
     found.map_or(Refuse(ENOSYS), |row| TABLE[row].2)
 }
 
 /// The name of a call number.
 pub fn name(number: i64) -> &'static str {
-    let found = u16::try_from(number).ok().and_then(|number| TABLE.binary_search_by_key(&number, |row| row.0).ok());
+    let found =
+        u16::try_from(number).ok().and_then(|number| TABLE.binary_search_by_key(&number, |row| row.0).ok());
     found.map_or("unknown", |row| TABLE[row].1)
 }
 

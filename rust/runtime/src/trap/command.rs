@@ -111,7 +111,8 @@ fn filters(bundle: &Bundle, is_privileged: bool) -> Result<(), StartError> {
         SeccompProfile::Unconfined => Builtin::Unconfined,
     });
     let rules = bundle.spec.linux.seccomp.as_ref();
-    let names = bundle.spec.process.capabilities.as_ref().map(|lists| lists.effective.clone()).unwrap_or_default();
+    let names =
+        bundle.spec.process.capabilities.as_ref().map(|lists| lists.effective.clone()).unwrap_or_default();
     let capabilities = userns::capability_mask(&names);
     let own = match is_privileged {
         true => None,
@@ -120,7 +121,8 @@ fn filters(bundle: &Bundle, is_privileged: bool) -> Result<(), StartError> {
     };
     let flags = rules.map_or(0, |rules| rules.flag_bits());
     let install = |program: &[duckweed_sys::seccomp::Instruction], flags| {
-        duckweed_sys::seccomp::install(program, flags).doing(Code::Seccomp, || "install the system call filter")
+        duckweed_sys::seccomp::install(program, flags)
+            .doing(Code::Seccomp, || "install the system call filter")
     };
     if let Some(program) = own {
         install(&program, flags)?;

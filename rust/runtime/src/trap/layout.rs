@@ -40,7 +40,11 @@ fn tree(path: &Path) -> Result<Tree, StartError> {
     let root = canonical(path)?;
     let mut tree = Tree { root: if root == b"/" { Vec::new() } else { root }, ..Tree::default() };
     // Where mknod(2) was refused when the layer was made, its index alone knows what is gone.
-    if let Some(index) = path.parent().filter(|above| above.join("index.json").exists()).and_then(|above| Index::read(above).ok()) {
+    if let Some(index) = path
+        .parent()
+        .filter(|above| above.join("index.json").exists())
+        .and_then(|above| Index::read(above).ok())
+    {
         for (inside, record) in &index.entries {
             let inside: Vec<u8> = [b"/", &inside[..]].concat();
             if record.kind == Type::Whiteout {
@@ -61,7 +65,8 @@ fn stack(lower: &[PathBuf], upper: Option<&PathBuf>, is_volatile: bool) -> Resul
 
 fn directory(path: &Path, mode: u32) -> Result<(), StartError> {
     std::fs::create_dir_all(path).doing(Code::Mount, || format!("make {}", path.display()))?;
-    rustix::fs::chmod(path, Mode::from_raw_mode(mode)).doing(Code::Mount, || format!("make {}", path.display()))
+    rustix::fs::chmod(path, Mode::from_raw_mode(mode))
+        .doing(Code::Mount, || format!("make {}", path.display()))
 }
 
 impl Layout {
@@ -77,7 +82,9 @@ impl Layout {
         directory(&work.join("copies"), 0o700)?;
         directory(&work.join("empty"), 0o555)?;
         let source = match bundle.rootfs() {
-            Rootfs::Overlay { lower, upper, .. } => Source::Union(Box::new(stack(&lower, upper.as_ref(), false)?)),
+            Rootfs::Overlay { lower, upper, .. } => {
+                Source::Union(Box::new(stack(&lower, upper.as_ref(), false)?))
+            }
             Rootfs::Host { upper, .. } => {
                 Source::Union(Box::new(stack(&[PathBuf::from("/")], Some(&upper), true)?))
             }
@@ -95,7 +102,8 @@ impl Layout {
         for (number, mount) in bundle.spec.mounts.iter().enumerate() {
             this.add(mount, &work.join(format!("mount-{number}")))?;
         }
-        let bytes = |paths: &[PathBuf]| paths.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
+        let bytes =
+            |paths: &[PathBuf]| paths.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
         this.union.masked = bytes(&bundle.spec.linux.masked_paths);
         this.union.protected = bytes(&bundle.spec.linux.readonly_paths);
         Ok(this)
@@ -126,7 +134,8 @@ impl Layout {
                 self.point(true);
             }
             "tmpfs" => {
-                let mode = option("mode=").and_then(|mode| u32::from_str_radix(mode, 8).ok()).unwrap_or(0o1777);
+                let mode =
+                    option("mode=").and_then(|mode| u32::from_str_radix(mode, 8).ok()).unwrap_or(0o1777);
                 directory(place, mode)?;
                 self.put(at, Source::Tree(canonical(place)?), is_read_only, "tmpfs");
                 self.point(true);
@@ -138,7 +147,8 @@ impl Layout {
                     None => mount.text.clone().into_bytes(),
                 };
                 std::fs::write(place, text).doing(Code::Mount, || format!("make {}", at.display()))?;
-                let mode = option("mode=").and_then(|mode| u32::from_str_radix(mode, 8).ok()).unwrap_or(0o644);
+                let mode =
+                    option("mode=").and_then(|mode| u32::from_str_radix(mode, 8).ok()).unwrap_or(0o644);
                 rustix::fs::chmod(place, Mode::from_raw_mode(mode)).doing(Code::Mount, || "make a file")?;
                 self.put(at, Source::Tree(canonical(place)?), is_read_only, "tmpfs");
                 self.point(false);
@@ -150,8 +160,11 @@ impl Layout {
                 self.point(true);
             }
             "bind" | "none" | "" => {
-                let source = canonical(&mount.source)
-                    .map_err(|error| StartError { code: Code::Mount, context: format!("bind {}", at.display()).into(), ..error })?;
+                let source = canonical(&mount.source).map_err(|error| StartError {
+                    code: Code::Mount,
+                    context: format!("bind {}", at.display()).into(),
+                    ..error
+                })?;
                 let is_directory = Path::new(std::ffi::OsStr::from_bytes(&source)).is_dir();
                 let source = if source == b"/" { Vec::new() } else { source };
                 self.put(at, Source::Tree(source), is_read_only, "bind");
@@ -191,7 +204,12 @@ impl Layout {
         for name in DEVICES.iter().chain(&["ptmx", "pts"]) {
             let host = Path::new("/dev").join(name);
             if host.exists() {
-                self.put(&at.join(name), Source::Tree(host.as_os_str().as_bytes().to_vec()), false, "devtmpfs");
+                self.put(
+                    &at.join(name),
+                    Source::Tree(host.as_os_str().as_bytes().to_vec()),
+                    false,
+                    "devtmpfs",
+                );
             }
         }
         Ok(())

@@ -148,7 +148,9 @@ fn listen(control: &std::os::fd::OwnedFd, inbox: Inbox) -> Result<(), StartError
     let hear = move || {
         let mut buffer = [0; 4096];
         while let Ok(Some((bytes, _))) = packet::receive(socket.as_fd(), &mut buffer) {
-            let Some(Ok(Message::Arrival { pid, is_privileged })) = bytes.get(1..).map(serde_json::from_slice) else {
+            let Some(Ok(Message::Arrival { pid, is_privileged })) =
+                bytes.get(1..).map(serde_json::from_slice)
+            else {
                 continue;
             };
             let Ok(socket) = socket.as_fd().try_clone_to_owned() else { return };

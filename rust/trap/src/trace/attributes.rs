@@ -13,13 +13,7 @@ use crate::union::{type_of, Follow, Spot};
 use crate::view::HERE;
 
 /// The place that a call means; the open file itself for an empty path where that is allowed.
-fn place(
-    tracer: &mut Tracer,
-    call: &Call,
-    directory: i32,
-    index: usize,
-    flags: i32,
-) -> Result<Spot, Errno> {
+fn place(tracer: &mut Tracer, call: &Call, directory: i32, index: usize, flags: i32) -> Result<Spot, Errno> {
     let path = if call.long(index) == 0 { Vec::new() } else { call.text(index)? };
     if path.is_empty() && flags & libc::AT_EMPTY_PATH != 0 {
         return open_file(tracer, call, directory);
@@ -100,7 +94,10 @@ pub(super) fn change_mode(tracer: &mut Tracer, call: &Call, mut spot: Spot, mode
         return Err(Errno::PERM);
     }
     let mut mode = mode & 0o7777;
-    if mode & 0o2000 != 0 && type_of(&stat) != FileType::Directory && !who.is_in(facts.gid) && !who.can(capability::FSETID)
+    if mode & 0o2000 != 0
+        && type_of(&stat) != FileType::Directory
+        && !who.is_in(facts.gid)
+        && !who.can(capability::FSETID)
     {
         mode &= 0o5777;
     }
@@ -140,7 +137,8 @@ pub(super) fn give(tracer: &mut Tracer, call: &Call, mut spot: Spot, uid: u32, g
     }
     let now = bring_up(tracer, &mut spot)?;
     let file_system = tracer.file_system(&spot.path, &now);
-    let mut record = tracer.world.owners.find(file_system, &now).cloned().unwrap_or_else(|| Record::owned(owner, group));
+    let mut record =
+        tracer.world.owners.find(file_system, &now).cloned().unwrap_or_else(|| Record::owned(owner, group));
     record.uid = if uid == KEEP { record.uid } else { uid };
     record.gid = if gid == KEEP { record.gid } else { gid };
     record.xattrs.remove(CAPABILITY);
@@ -189,7 +187,10 @@ pub(super) fn utime(tracer: &mut Tracer, call: &Call) -> Outcome {
         0 => NOW,
         _ => {
             let bytes = call.bytes(1, 16)?;
-            Timestamps { last_access: seconds(long(&bytes, 0), 0), last_modification: seconds(long(&bytes, 8), 0) }
+            Timestamps {
+                last_access: seconds(long(&bytes, 0), 0),
+                last_modification: seconds(long(&bytes, 8), 0),
+            }
         }
     };
     touch(tracer, call, spot, &times, call.long(1) == 0)
@@ -348,7 +349,8 @@ pub(super) fn set(tracer: &mut Tracer, call: &Call, mut spot: Spot) -> Outcome {
     let (uid, gid) = (facts.uid, facts.gid);
     let now = bring_up(tracer, &mut spot)?;
     let file_system = tracer.file_system(&spot.path, &now);
-    let mut record = tracer.world.owners.find(file_system, &now).cloned().unwrap_or_else(|| Record::owned(uid, gid));
+    let mut record =
+        tracer.world.owners.find(file_system, &now).cloned().unwrap_or_else(|| Record::owned(uid, gid));
     let has = record.xattrs.contains_key(&name);
     if flags.contains(XattrFlags::CREATE) && has {
         return Err(Errno::EXIST);

@@ -12,7 +12,7 @@ use duckweed_sys::ptrace::{self, Registers, Resume};
 
 use super::program::{Elf, Next};
 use super::scratch::{PIECE, SIZE};
-use super::tracee::{Memory, Tracee};
+use super::tracee::Memory;
 use super::{gone, Tracer};
 
 /// Carries out the calls of the table at rbx, rows of eight words: number, six arguments, whether the
@@ -94,8 +94,13 @@ impl Tracer {
             self.world.become_one(pid, who.clone())?;
         }
         let process = self.tracees[&pid].process;
+        let mut is_first = false;
         if let Some(process) = self.processes.get_mut(&process) {
+            is_first = process.program.is_none();
             process.program = Some(next.path.clone());
+        }
+        if is_first {
+            self.learn_given_terminals(pid);
         }
         let start = begin(pid, next)?;
         if let Some(tracee) = self.tracees.get_mut(&pid) {
@@ -112,7 +117,9 @@ impl Tracer {
         }
         let mut results = vec![0; start.rows * 64];
         memory::read_exact(pid, start.table, &mut results)?;
-        let result = |index: usize| i64::from_ne_bytes(results[index * 64..index * 64 + 8].try_into().unwrap_or_default());
+        let result = |index: usize| {
+            i64::from_ne_bytes(results[index * 64..index * 64 + 8].try_into().unwrap_or_default())
+        };
         if (0..start.rows).any(|index| (-4095..0).contains(&result(index))) {
             return Err(io::Error::from_raw_os_error(libc::ENOEXEC));
         }
@@ -239,16 +246,25 @@ fn load(rows: &mut Vec<Row>, elf: &Elf, host_at: u64) -> u64 {
             .fold(0, |all, (_, one)| all | *one as u64);
         let inside = segment.address & (PAGE - 1);
         let start = bias + segment.address - inside;
-        let in_file = if segment.in_file == 0 { 0 } else { (segment.in_file + inside + PAGE - 1) & !(PAGE - 1) };
+        let in_file =
+            if segment.in_file == 0 { 0 } else { (segment.in_file + inside + PAGE - 1) & !(PAGE - 1) };
         if in_file > 0 {
             let flags = (libc::MAP_PRIVATE | libc::MAP_FIXED) as u64;
             let length = segment.in_file + inside;
-            rows.push(row(libc::SYS_mmap, [start, length, protection, flags, KEPT, segment.offset - inside], false));
+            rows.push(row(
+                libc::SYS_mmap,
+                [start, length, protection, flags, KEPT, segment.offset - inside],
+                false,
+            ));
         }
         let in_memory = (segment.in_memory + inside + PAGE - 1) & !(PAGE - 1);
         if in_memory > in_file {
             let flags = ANONYMOUS | libc::MAP_FIXED as u64;
-            rows.push(row(libc::SYS_mmap, [start + in_file, in_memory - in_file, protection, flags, NONE, 0], false));
+            rows.push(row(
+                libc::SYS_mmap,
+                [start + in_file, in_memory - in_file, protection, flags, NONE, 0],
+                false,
+            ));
         }
     }
     rows.push(row(libc::SYS_close, [KEPT, 0, 0, 0, 0, 0], false));
@@ -257,7 +273,9 @@ fn load(rows: &mut Vec<Row>, elf: &Elf, host_at: u64) -> u64 {
 
 /// What follows a segment's bytes in its last page is zero.
 fn clear_ends(pid: i32, elf: &Elf, bias: u64) -> io::Result<()> {
-    for segment in elf.segments.iter().filter(|segment| segment.in_memory > segment.in_file && segment.in_file > 0) {
+    for segment in
+        elf.segments.iter().filter(|segment| segment.in_memory > segment.in_file && segment.in_file > 0)
+    {
         let end = bias + segment.address + segment.in_file;
         let length = ((PAGE - (end & (PAGE - 1))) & (PAGE - 1)).min(segment.in_memory - segment.in_file);
         if length > 0 && segment.flags & 2 != 0 {
@@ -272,12 +290,4 @@ fn random() -> u64 {
     // Without randomness all programs are at one place, as with personality(ADDR_NO_RANDOMIZE).
     let _ = duckweed_sys::random::fill(&mut bytes);
     u64::from_ne_bytes(bytes)
-}
-
-impl Tracee {
-    /// Where its scratch memory is; 0 for none.
-    #[cfg(test)]
-    fn scratch(&self) -> u64 {
-        self.memory.scratch.get()
-    }
 }

@@ -109,7 +109,9 @@ impl Run {
     }
 
     /// And something to do afterwards.
-    #[must_use]
+    ///
+    /// # Errors
+    /// Never; the result is what a handler answers.
     pub fn then(mut self, after: impl FnOnce(&mut Tracer, &Call, &mut i64) + 'static) -> Outcome {
         self.after = Some(Box::new(after));
         Ok(Action::Run(self))
@@ -226,7 +228,13 @@ impl Tracer {
                 let (to, hides) = self.make_room(&spot)?;
                 let made = match is_directory || !is_last {
                     true => rustix::fs::mkdir(&to[..], Mode::from_raw_mode(0o755)),
-                    false => rustix::fs::mknodat(CWD, &to[..], FileType::RegularFile, Mode::from_raw_mode(0o644), 0),
+                    false => rustix::fs::mknodat(
+                        CWD,
+                        &to[..],
+                        FileType::RegularFile,
+                        Mode::from_raw_mode(0o644),
+                        0,
+                    ),
                 };
                 self.union.made(&spot, &to, hides).and(made)?;
             }
@@ -247,7 +255,6 @@ impl Tracer {
             return Ok(());
         }
         ptrace::seize(arrival.pid)?;
-        self.learn_given_terminals(arrival.pid);
         if self.init == 0 {
             self.init = arrival.pid;
         }
@@ -386,7 +393,8 @@ impl Tracer {
             Ok(Action::Run(run)) => match self.prepare(pid, &registers, &run) {
                 Ok((changed, slot)) => {
                     let tracee = self.tracees.get_mut(&pid).ok_or_else(gone)?;
-                    tracee.pending = Some(tracee::Pending { before: registers, call, after: run.after, slot });
+                    tracee.pending =
+                        Some(tracee::Pending { before: registers, call, after: run.after, slot });
                     ptrace::set_registers(pid, &changed)?;
                     ptrace::resume(pid, Resume::ToExit, 0)
                 }
@@ -401,7 +409,10 @@ impl Tracer {
             Some(handler) => handler(self, call),
             None => {
                 if self.trace_unknown {
-                    eprintln!("duckweed: {} ({number}) is not modelled; answered ENOSYS", table::name(number));
+                    eprintln!(
+                        "duckweed: {} ({number}) is not modelled; answered ENOSYS",
+                        table::name(number)
+                    );
                 }
                 Err(Errno::NOSYS)
             }

@@ -90,7 +90,10 @@ fn make(
     let made = work(tracer, call, &to);
     drop(loose);
     tracer.union.made(&spot, &to, hides)?;
-    let record = made?.map_or_else(|| Record::owned(owner.0, owner.1), |record| Record { uid: owner.0, gid: owner.1, ..record });
+    let record = made?.map_or_else(
+        || Record::owned(owner.0, owner.1),
+        |record| Record { uid: owner.0, gid: owner.1, ..record },
+    );
     if !record.says_nothing() {
         tracer.remember(&to, &spot.path, record)?;
     }
@@ -240,13 +243,7 @@ pub(super) fn renameat2(tracer: &mut Tracer, call: &Call) -> Outcome {
     move_name(tracer, call, (call.int(0), 1), (call.int(2), 3), call.word(4))
 }
 
-fn move_name(
-    tracer: &mut Tracer,
-    call: &Call,
-    old: (i32, usize),
-    new: (i32, usize),
-    flags: u32,
-) -> Outcome {
+fn move_name(tracer: &mut Tracer, call: &Call, old: (i32, usize), new: (i32, usize), flags: u32) -> Outcome {
     let mut from = last_name(tracer, call, old)?;
     let to = last_name(tracer, call, new)?;
     if !from.exists() {
@@ -265,7 +262,9 @@ fn move_name(
             None
         }
     };
-    if replaced.is_some_and(|there| super::stat::identity(&there) == super::stat::identity(&stat)) && flags == 0 {
+    if replaced.is_some_and(|there| super::stat::identity(&there) == super::stat::identity(&stat))
+        && flags == 0
+    {
         return DONE;
     }
     let loose = (Loose::parent(&from.host), Loose::parent(&to.host));

@@ -88,7 +88,11 @@ pub(super) fn openat2(tracer: &mut Tracer, call: &Call) -> Outcome {
     }
     let spelling = Spelling::How { resolve };
     let path = call.text(1)?;
-    act(tracer, call, &Wish { directory: call.int(0), path, flags: flags as u32, mode: mode as u32, spelling })
+    act(
+        tracer,
+        call,
+        &Wish { directory: call.int(0), path, flags: flags as u32, mode: mode as u32, spelling },
+    )
 }
 
 fn act(tracer: &mut Tracer, call: &Call, wish: &Wish) -> Outcome {
@@ -186,7 +190,9 @@ fn existing(tracer: &mut Tracer, call: &Call, wish: &Wish, mut spot: Spot) -> Ou
         wanted |= WRITE;
     }
     tracer.require(call, &spot, &stat, wanted)?;
-    if flags & libc::O_NOATIME as u32 != 0 && !owns(tracer.world.caller(call)?, tracer.facts(&spot, &stat).uid) {
+    if flags & libc::O_NOATIME as u32 != 0
+        && !owns(tracer.world.caller(call)?, tracer.facts(&spot, &stat).uid)
+    {
         return Err(Errno::PERM);
     }
     if let Some(text) = super::proc_files::text(tracer, call, &spot)? {

@@ -6,7 +6,9 @@ use rustix::fs::{AtFlags, Statx, CWD};
 use rustix::io::Errno;
 
 use super::tracee::Process;
-use super::{attributes, descriptors, directories, ids, names, open, processes, program, sockets, stat, system};
+use super::{
+    attributes, descriptors, directories, ids, names, open, processes, program, sockets, stat, system,
+};
 use super::{Outcome, Tracer};
 use crate::call::Call;
 use crate::credentials::Credentials;
@@ -220,10 +222,10 @@ pub(super) fn inner_id(host: u32, ours: u32) -> u32 {
 /// What decides about access to a file.
 pub(super) fn facts<'a>(world: &'a World, file_system: u64, stat: &Statx, host_ids: (u32, u32)) -> Facts<'a> {
     let record = if world.owners.is_empty() { None } else { world.owners.find(file_system, stat) };
-    let (uid, gid) = record.map_or(
-        (inner_id(stat.stx_uid, host_ids.0), inner_id(stat.stx_gid, host_ids.1)),
-        |record| (record.uid, record.gid),
-    );
+    let (uid, gid) = record
+        .map_or((inner_id(stat.stx_uid, host_ids.0), inner_id(stat.stx_gid, host_ids.1)), |record| {
+            (record.uid, record.gid)
+        });
     let access_list = record.and_then(|record| record.xattrs.get(ACCESS_LIST)).map(Vec::as_slice);
     Facts { uid, gid, mode: u32::from(stat.stx_mode), access_list }
 }
@@ -276,10 +278,18 @@ impl Tracer {
             }
         }
         let plain: Vec<u8> = names.iter().flat_map(|name| [b"/", &name[..]].concat()).collect();
-        Ok(spot.kind != crate::union::Kind::Link && (plain == spot.path || plain.is_empty() && spot.path == b"/"))
+        Ok(spot.kind != crate::union::Kind::Link
+            && (plain == spot.path || plain.is_empty() && spot.path == b"/"))
     }
 
-    fn walk(&mut self, call: &Call, root: &[u8], base: &[u8], path: &[u8], follow: Follow) -> Result<Spot, Errno> {
+    fn walk(
+        &mut self,
+        call: &Call,
+        root: &[u8],
+        base: &[u8],
+        path: &[u8],
+        follow: Follow,
+    ) -> Result<Spot, Errno> {
         let process = self.process_of(call);
         let user = match self.world.is_plain_root(call)? {
             true => None,
@@ -305,7 +315,8 @@ impl Tracer {
 
     /// A terminal that the container has opened the master of.
     pub(super) fn learn_terminal(&mut self, call: &Call, descriptor: i32) {
-        let text = self.world.view.read_proc(&format!("{}/fdinfo/{descriptor}", call.pid)).unwrap_or_default();
+        let text =
+            self.world.view.read_proc(&format!("{}/fdinfo/{descriptor}", call.pid)).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("tty-index:"));
         self.terminals.extend(line.and_then(|number| number.trim().parse::<u32>().ok()));
     }
@@ -314,7 +325,9 @@ impl Tracer {
     pub(super) fn learn_given_terminals(&mut self, pid: i32) {
         for descriptor in 0..3 {
             let link = self.read_link(&format!("/proc/{pid}/fd/{descriptor}")).unwrap_or_default();
-            let number = link.strip_prefix(b"/dev/pts/").and_then(|name| std::str::from_utf8(name).ok()?.parse::<u32>().ok());
+            let number = link
+                .strip_prefix(b"/dev/pts/")
+                .and_then(|name| std::str::from_utf8(name).ok()?.parse::<u32>().ok());
             self.terminals.extend(number);
         }
     }
@@ -436,7 +449,8 @@ impl Tracer {
 
     /// Whether the caller may do what is wanted with a file; the way there was looked at when it was walked.
     pub(super) fn require(&self, call: &Call, spot: &Spot, stat: &Statx, wanted: u32) -> Result<(), Errno> {
-        if self.world.is_plain_root(call)? || allows(self.world.caller(call)?, self.facts(spot, stat), wanted) {
+        if self.world.is_plain_root(call)? || allows(self.world.caller(call)?, self.facts(spot, stat), wanted)
+        {
             return Ok(());
         }
         Err(Errno::ACCESS)

@@ -32,14 +32,18 @@ pub(super) fn text(tracer: &Tracer, _: &Call, spot: &Spot) -> Result<Option<Vec<
     }
     let [_, name] = names[..] else { return Ok(None) };
     let kernel = || -> Result<String, Errno> {
-        let file: OwnedFd = rustix::fs::open(&spot.host[..], OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let file: OwnedFd =
+            rustix::fs::open(&spot.host[..], OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         read_text(&file)
     };
     Ok(match name {
         b"status" => {
             let number = bearer::number_of(pid)?;
-            let text = kernel()?.replace("TracerPid:\t", "TracerPid:\t0\n#");
-            let text: String = text.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
+            let text = kernel()?
+                .replace("t (tracing stop)", "R (running)")
+                .replace("TracerPid:\t", "TracerPid:\t0\n#");
+            let text: String =
+                text.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
             Some(crate::handlers::status::lines(&text, tracer.world.known.get(number)).into_bytes())
         }
         b"maps" | b"smaps" | b"numa_maps" => Some(mapped(tracer, &kernel()?)),
@@ -79,7 +83,10 @@ fn mapped(tracer: &Tracer, text: &str) -> Vec<u8> {
                 out.push_str(head);
                 match tracer.reverse(path.as_bytes()) {
                     Some(inner) => out.push_str(&String::from_utf8_lossy(&inner)),
-                    None if ["/dev/", "/memfd:", "/SYSV", "/[aio]"].iter().any(|known| path.starts_with(known)) => {
+                    None if ["/dev/", "/memfd:", "/SYSV", "/[aio]"]
+                        .iter()
+                        .any(|known| path.starts_with(known)) =>
+                    {
                         out.push_str(path);
                     }
                     None => out.push_str("/unknown"),
@@ -104,7 +111,10 @@ fn mounts(tracer: &Tracer, with_numbers: bool) -> Vec<u8> {
         let kind = mount.kind;
         let number = 100 + index;
         let line = match with_numbers {
-            true => format!("{number} {} 0:{number} / {at} {access},relatime - {kind} {kind} {access}\n", if index == 0 { 1 } else { 100 }),
+            true => format!(
+                "{number} {} 0:{number} / {at} {access},relatime - {kind} {kind} {access}\n",
+                if index == 0 { 1 } else { 100 }
+            ),
             false => format!("{kind} {at} {kind} {access},relatime 0 0\n"),
         };
         out.push_str(&line);

@@ -149,7 +149,11 @@ fn execute(tracer: &mut Tracer, call: &Call, spot: Spot, name: Vec<u8>, words: u
 }
 
 /// A file that may be executed, open for reading.
-fn executable(tracer: &mut Tracer, call: &Call, spot: &Spot) -> Result<(std::fs::File, Option<Loose>), Errno> {
+fn executable(
+    tracer: &mut Tracer,
+    call: &Call,
+    spot: &Spot,
+) -> Result<(std::fs::File, Option<Loose>), Errno> {
     let stat = super::stat::found(tracer, spot)?;
     if type_of(&stat) != FileType::RegularFile {
         return Err(Errno::ACCESS);
@@ -240,7 +244,8 @@ impl Elf {
         let mut header = [0; 64];
         file.read_exact_at(&mut header, 0).map_err(|_| Errno::NOEXEC)?;
         let half = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
-        let long = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
+        let long =
+            |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
         const EXEC: u16 = 2;
         const DYN: u16 = 3;
         const X86_64: u16 = 62;
@@ -261,7 +266,8 @@ impl Elf {
         };
         for row in table.chunks_exact(56) {
             let word = |at: usize| u32::from_le_bytes([row[at], row[at + 1], row[at + 2], row[at + 3]]);
-            let (offset, address, in_file, in_memory) = (long(row, 8), long(row, 16), long(row, 32), long(row, 40));
+            let (offset, address, in_file, in_memory) =
+                (long(row, 8), long(row, 16), long(row, 32), long(row, 40));
             match word(0) {
                 1 => elf.segments.push(Segment { flags: word(4), offset, address, in_file, in_memory }),
                 3 => {
@@ -279,13 +285,16 @@ impl Elf {
         }
         elf.segments.retain(|segment| segment.in_memory > 0);
         let sane = |segment: &Segment| {
-            segment.in_file <= segment.in_memory && segment.address.checked_add(segment.in_memory).is_some_and(|end| end < 1 << 47)
+            segment.in_file <= segment.in_memory
+                && segment.address.checked_add(segment.in_memory).is_some_and(|end| end < 1 << 47)
         };
         if elf.segments.is_empty() || !elf.segments.iter().all(sane) {
             return Err(Errno::NOEXEC);
         }
         if elf.headers_at == 0 {
-            let holds = |segment: &&Segment| segment.offset <= table_at && table_at < segment.offset + segment.in_file;
+            let holds = |segment: &&Segment| {
+                segment.offset <= table_at && table_at < segment.offset + segment.in_file
+            };
             let segment = elf.segments.iter().find(holds);
             elf.headers_at = segment.map_or(0, |segment| segment.address + (table_at - segment.offset));
         }

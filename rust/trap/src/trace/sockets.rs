@@ -73,7 +73,9 @@ impl Tracer {
 
     /// The host path of an address that was shortened.
     fn lengthen(&self, host: &[u8]) -> Vec<u8> {
-        let Some(rest) = host.strip_prefix(&join(&self.settings.short, b"")[..]) else { return host.to_vec() };
+        let Some(rest) = host.strip_prefix(&join(&self.settings.short, b"")[..]) else {
+            return host.to_vec();
+        };
         let mut parts = rest.splitn(2, |byte| *byte == b'/');
         let (Some(number), Some(name)) = (parts.next(), parts.next()) else { return host.to_vec() };
         let link = join(&self.settings.short, number);

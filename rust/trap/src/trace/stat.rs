@@ -135,11 +135,9 @@ fn shown(tracer: &Tracer, found: &Statx, is_root: bool) -> (Shown, Statx) {
     let ours = tracer.settings.host_ids;
     let shown = match record {
         Some(record) => Shown { uid: record.uid, gid: record.gid, device: record.device },
-        None => Shown {
-            uid: inner_id(found.stx_uid, ours.0),
-            gid: inner_id(found.stx_gid, ours.1),
-            device: None,
-        },
+        None => {
+            Shown { uid: inner_id(found.stx_uid, ours.0), gid: inner_id(found.stx_gid, ours.1), device: None }
+        }
     };
     let mut found = *found;
     (found.stx_ino, found.stx_dev_major, found.stx_dev_minor) = origin(&tracer.origins, &found);
@@ -168,22 +166,19 @@ pub(super) fn faccessat2(tracer: &mut Tracer, call: &Call) -> Outcome {
     check(tracer, call, call.int(0), 1, call.word(2), call.int(3))
 }
 
-fn check(
-    tracer: &mut Tracer,
-    call: &Call,
-    directory: i32,
-    index: usize,
-    wanted: u32,
-    flags: i32,
-) -> Outcome {
+fn check(tracer: &mut Tracer, call: &Call, directory: i32, index: usize, wanted: u32, flags: i32) -> Outcome {
     if wanted & !7 != 0 {
         return Err(Errno::INVAL);
     }
     let path = call.text(index)?;
     if path.is_empty() && flags & libc::AT_EMPTY_PATH != 0 {
         let (found, is_root) = of_descriptor(tracer, call, directory)?;
-        let facts =
-            super::paths::facts(&tracer.world, file_system(is_root, &found), &found, tracer.settings.host_ids);
+        let facts = super::paths::facts(
+            &tracer.world,
+            file_system(is_root, &found),
+            &found,
+            tracer.settings.host_ids,
+        );
         let who = tracer.world.caller(call)?;
         return if allows(who, facts, wanted) { DONE } else { Err(Errno::ACCESS) };
     }

@@ -2,7 +2,9 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, Statx, Timespec, Timestamps, XattrFlags, CWD};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, RenameFlags, Statx, Timespec, Timestamps, XattrFlags, CWD,
+};
 use rustix::io::Errno;
 
 use super::stack::{Kind, OPAQUE};
@@ -52,7 +54,12 @@ impl Union {
     ///
     /// # Errors
     /// As [`Union::bring_up`].
-    pub fn bring_up_directories(&mut self, mount: usize, path: &[u8], copied: &mut Vec<Copied>) -> Result<(), Errno> {
+    pub fn bring_up_directories(
+        &mut self,
+        mount: usize,
+        path: &[u8],
+        copied: &mut Vec<Copied>,
+    ) -> Result<(), Errno> {
         if path.len() <= self.mounts[mount].at.len() || path == b"/" {
             return Ok(());
         }
@@ -267,7 +274,9 @@ impl Union {
         if flags.contains(RenameFlags::NOREPLACE) && new.exists() {
             return Err(Errno::EXIST);
         }
-        let inside = |of: &Spot, what: &Spot| what.path.len() > of.path.len() && what.path.starts_with(&join(&of.path, b""));
+        let inside = |of: &Spot, what: &Spot| {
+            what.path.len() > of.path.len() && what.path.starts_with(&join(&of.path, b""))
+        };
         if old.is_directory() && inside(old, new) {
             return Err(Errno::INVAL);
         }
@@ -367,13 +376,19 @@ fn copy(from: &[u8], to: &[u8], was: &Statx) -> Result<(), Errno> {
 fn finish_copy(from: &[u8], to: &[u8], was: &Statx) -> Result<(), Errno> {
     if type_of(was) != FileType::Symlink {
         copy_attributes(from, to);
-        rustix::fs::chmodat(CWD, to, Mode::from_raw_mode(u32::from(was.stx_mode) & 0o7777), AtFlags::empty())?;
+        rustix::fs::chmodat(
+            CWD,
+            to,
+            Mode::from_raw_mode(u32::from(was.stx_mode) & 0o7777),
+            AtFlags::empty(),
+        )?;
     }
     set_times(to, was)
 }
 
 fn set_times(to: &[u8], was: &Statx) -> Result<(), Errno> {
-    let time = |time: rustix::fs::StatxTimestamp| Timespec { tv_sec: time.tv_sec, tv_nsec: i64::from(time.tv_nsec) };
+    let time =
+        |time: rustix::fs::StatxTimestamp| Timespec { tv_sec: time.tv_sec, tv_nsec: i64::from(time.tv_nsec) };
     let times = Timestamps { last_access: time(was.stx_atime), last_modification: time(was.stx_mtime) };
     rustix::fs::utimensat(CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW)
 }

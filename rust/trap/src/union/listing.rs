@@ -77,7 +77,10 @@ impl Union {
             return Err(Errno::NOTDIR);
         }
         let upper = stack.upper.as_ref().filter(|_| node.is_upper);
-        let trees: Vec<_> = upper.into_iter().chain(node.lower.iter().map(|index| &stack.lower[usize::from(*index)])).collect();
+        let trees: Vec<_> = upper
+            .into_iter()
+            .chain(node.lower.iter().map(|index| &stack.lower[usize::from(*index)]))
+            .collect();
         let mut seen = HashSet::new();
         let mut items = Vec::new();
         for tree in trees {

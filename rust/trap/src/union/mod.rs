@@ -71,7 +71,8 @@ impl Union {
     /// The innermost mount that a path is in.
     pub fn mount_of(&self, path: &[u8]) -> usize {
         let path = if path == b"/" { &b""[..] } else { path };
-        let beneath = |at: &[u8]| path.strip_prefix(at).is_some_and(|rest| rest.is_empty() || rest[0] == b'/');
+        let beneath =
+            |at: &[u8]| path.strip_prefix(at).is_some_and(|rest| rest.is_empty() || rest[0] == b'/');
         let mut best = 0;
         for (index, mount) in self.mounts.iter().enumerate() {
             if beneath(&mount.at) && mount.at.len() >= self.mounts[best].at.len() {
@@ -101,7 +102,8 @@ impl Union {
         let mut best: Option<(usize, Vec<u8>)> = None;
         let mut consider = |root: &[u8], at: &[u8]| {
             let Some(rest) = host.strip_prefix(root) else { return };
-            if !(rest.is_empty() || rest[0] == b'/') || best.as_ref().is_some_and(|(length, _)| root.len() < *length)
+            if !(rest.is_empty() || rest[0] == b'/')
+                || best.as_ref().is_some_and(|(length, _)| root.len() < *length)
             {
                 return;
             }

@@ -24,6 +24,7 @@ pub struct Tree {
 
 /// What a name is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub enum Kind {
     Missing,
     Directory,
@@ -133,7 +134,9 @@ impl Stack {
     pub(super) fn host(&self, id: u32, path: &[u8]) -> Vec<u8> {
         let node = self.node(id);
         match (&self.upper, node.lower.first()) {
-            (Some(upper), _) if node.is_upper && node.kind != Kind::Missing => [&upper.root[..], path].concat(),
+            (Some(upper), _) if node.is_upper && node.kind != Kind::Missing => {
+                [&upper.root[..], path].concat()
+            }
             (_, Some(index)) => [&self.lower[usize::from(*index)].root[..], path].concat(),
             (Some(upper), None) => [&upper.root[..], path].concat(),
             (None, None) => [b"/proc/0", path].concat(),
@@ -163,7 +166,8 @@ impl Stack {
 
     fn look_up(&self, directory: u32, path: &[u8]) -> Node {
         let above = self.node(directory);
-        let mut found = Node { kind: Kind::Missing, is_upper: false, lower: Vec::new(), children: HashMap::new() };
+        let mut found =
+            Node { kind: Kind::Missing, is_upper: false, lower: Vec::new(), children: HashMap::new() };
         if let Some(upper) = self.upper.as_ref().filter(|_| above.is_upper) {
             match self.kind_in(upper, path) {
                 None => {}

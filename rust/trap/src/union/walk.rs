@@ -158,9 +158,11 @@ impl Union {
         let mount = &self.mounts[spot.mount];
         let Source::Union(stack) = &mount.source else { return None };
         let inside = if spot.path == b"/" { &b""[..] } else { &spot.path[mount.at.len()..] };
-        stack.lower.iter().map(|tree| [&tree.root[..], inside].concat()).find(|host| {
-            lstat(host).is_ok_and(|stat| type_of(&stat) == FileType::Directory)
-        })
+        stack
+            .lower
+            .iter()
+            .map(|tree| [&tree.root[..], inside].concat())
+            .find(|host| lstat(host).is_ok_and(|stat| type_of(&stat) == FileType::Directory))
     }
 
     fn is_proc(&self, spot: &Spot) -> bool {

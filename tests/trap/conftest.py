@@ -1,0 +1,90 @@
+"""Runners in places without user namespaces, and one that chooses the trap isolation where they can be had."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from conftest import Run, command
+from emulation.conftest import _image
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PLACES = ("pod", "no-userns", "chosen")
+
+
+def runner_in(place: str, root: Path, extra: Mapping[str, str] | None = None) -> Run:
+    """As `conftest.runner`, in a place of `restricted.py`; `chosen`: the machine as it is, with --isolation trap."""
+    base = {**os.environ, "DUCKWEED_ROOT": str(root), "PYTHONWARNINGS": "error", **(extra or {})}
+    before = [] if place == "chosen" else [sys.executable, os.path.join(HERE, "restricted.py"), place]
+
+    def run(
+        *args: str,
+        input: str | None = None,
+        check: bool = False,
+        env: Mapping[str, str] | None = None,
+        timeout: float = 120,
+    ) -> subprocess.CompletedProcess[str]:
+        if place == "chosen" and args[0] in ("run", "create"):
+            args = (args[0], "--isolation", "trap", *args[1:])
+        stdin = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
+        done = subprocess.run(
+            [*before, *command(), *args],
+            text=True,
+            capture_output=True,
+            env={**base, **(env or {})},
+            timeout=timeout,
+            **stdin,
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(
+                f"duckweed {' '.join(args)}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+            )
+        return done
+
+    run.place = place  # type: ignore[attr-defined]
+    return run
+
+
+@pytest.fixture(scope="session")
+def trap_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of these tests' own."""
+    return tmp_path_factory.mktemp("trap-store")
+
+
+@pytest.fixture(scope="session", params=PLACES)
+def trap(
+    request: pytest.FixtureRequest, trap_root: Path, archives: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Run:
+    """A runner in each place, with the images `busybox` and `users`."""
+    run = runner_in(request.param, trap_root)
+    run("load", "-i", str(archives / "busybox.tar"), check=True)
+    run("load", "-i", str(_image(tmp_path_factory.mktemp("users"))), check=True)
+    return run
+
+
+@pytest.fixture(scope="session")
+def pod(trap_root: Path, archives: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A runner in the pod alone."""
+    run = runner_in("pod", trap_root)
+    run("load", "-i", str(archives / "busybox.tar"), check=True)
+    run("load", "-i", str(_image(tmp_path_factory.mktemp("users"))), check=True)
+    return run
+
+
+Shell = Callable[..., str]
+
+
+@pytest.fixture
+def shell(pod: Run) -> Shell:
+    """`shell(script, *flags)` runs a script as root of a new container; the answer is stdout and stderr."""
+
+    def run(script: str, *flags: str) -> str:
+        done = pod("run", "--rm", *flags, "users", "sh", "-c", f"exec 2>&1\n{script}")
+        return done.stdout + done.stderr
+
+    return run

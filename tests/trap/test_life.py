@@ -1,0 +1,197 @@
+"""A container's life where user namespaces are refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import tarfile
+import time
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from conftest import Run
+
+
+def test_a_command_runs_as_root_in_the_image(trap: Run) -> None:
+    script = "id -u; cat /etc/passwd | head -1; pwd; readlink /proc/self/exe; ls / | tr '\\n' ' '"
+    done = trap("run", "--rm", "users", "sh", "-c", script, check=True)
+    words = done.stdout.splitlines()
+    assert words[:3] == ["0", "root:x:0:0:root:/root:/bin/sh", "/"]
+    assert words[3].startswith("/bin/") and "data" in words[4].split() and "proc" in words[4].split()
+
+
+def test_auto_takes_it_and_says_why_once(tmp_path: Path, pod: Run, archives: Path) -> None:
+    env = {"DUCKWEED_ROOT": str(tmp_path / "store")}
+    first = pod("load", "-i", str(archives / "busybox.tar"), env=env, check=True)
+    again = pod("run", "--rm", "busybox", "true", env=env, check=True)
+    assert "using the trap isolation" in first.stderr and first.stderr.count("\n") == 1
+    assert again.stderr == ""
+    assert pod("info", "--format", "{{.Isolation}}", env=env).stdout.strip() == "trap"
+    refused = pod("run", "--rm", "--isolation", "userns", "busybox", "true", env=env)
+    assert refused.returncode == 125 and "cannot run containers here" in refused.stderr
+
+
+def test_exit_codes_are_dockers(trap: Run) -> None:
+    for command, code in ((["false"], 1), (["sh", "-c", "exit 42"], 42), (["nope"], 127), (["/etc"], 126)):
+        assert trap("run", "--rm", "users", *command).returncode == code
+    assert trap("run", "--rm", "users", "sh", "-c", "kill -9 $$").returncode == 137
+
+
+def test_a_detached_container_is_logged_entered_copied_and_committed(trap: Run, tmp_path: Path) -> None:
+    image = f"trapped{os.urandom(4).hex()}"
+    script = "echo begun; trap 'exit 7' TERM; while :; do sleep 0.1; done"
+    name = trap("run", "-d", "users", "sh", "-c", script, check=True).stdout.strip()
+    try:
+        while "begun" not in trap("logs", name).stdout:
+            time.sleep(0.05)
+        assert trap("exec", name, "sh", "-c", "echo $((6*7)); touch /made; chown 5:6 /made").stdout == "42\n"
+        assert trap("exec", "-u", "ann", name, "id", "-un").stdout == "ann\n"
+        (tmp_path / "file").write_text("from outside\n")
+        trap("cp", str(tmp_path / "file"), f"{name}:/tmp/in", check=True)
+        assert trap("exec", name, "cat", "/tmp/in").stdout == "from outside\n"
+        trap("cp", f"{name}:/etc/passwd", str(tmp_path / "out"), check=True)
+        assert (tmp_path / "out").read_text().startswith("root:x:0:0")
+        assert trap("diff", name, check=True).stdout.splitlines() == ["A /made", "C /tmp", "A /tmp/in"]
+        trap("commit", name, image, check=True)
+        trap("stop", name, check=True)
+        assert trap("inspect", "-f", "{{.State.ExitCode}}", name).stdout == "7\n"
+        trap("cp", f"{name}:/tmp/in", str(tmp_path / "after"), check=True)
+        assert (tmp_path / "after").read_text() == "from outside\n"
+    finally:
+        trap("rm", "-f", name)
+    assert trap("run", "--rm", image, "stat", "-c", "%u %g", "/made").stdout == "5 6\n"
+
+
+def test_volumes_and_binds_are_there(trap: Run, tmp_path: Path) -> None:
+    (tmp_path / "seen").write_text("host\n")
+    volume = f"v{os.urandom(4).hex()}"
+    flags = [
+        "-v",
+        f"{tmp_path}:/var/bound",
+        "-v",
+        f"{tmp_path}:/ro:ro",
+        "-v",
+        f"{volume}:/kept",
+        "--tmpfs",
+        "/t",
+    ]
+    script = "cat /var/bound/seen /ro/seen; echo w > /var/bound/written; echo k > /kept/k; echo t > /t/t; echo x > /ro/x"
+    done = trap("run", "--rm", *flags, "users", "sh", "-c", script)
+    assert done.stdout == "host\nhost\n" and "Read-only file system" in done.stderr
+    assert (tmp_path / "written").read_text() == "w\n" and not (tmp_path / "x").exists()
+    assert trap("run", "--rm", "-v", f"{volume}:/kept", "users", "cat", "/kept/k").stdout == "k\n"
+    trap("volume", "rm", volume, check=True)
+
+
+def test_a_read_only_root_stays_as_it_is(pod: Run) -> None:
+    done = pod(
+        "run",
+        "--rm",
+        "--read-only",
+        "users",
+        "sh",
+        "-c",
+        "touch /a; mkdir /b; rm /etc/passwd; echo x > /dev/null",
+    )
+    assert done.stderr.count("Read-only file system") == 3 and done.returncode == 0
+
+
+def test_a_terminal_is_the_containers(pod: Run, trap_root: Path) -> None:
+    name = pod("run", "-dt", "users", "sh", "-c", "tty; stty size; sleep 100", check=True).stdout.strip()
+    try:
+        while pod("logs", name).stdout.count("\n") < 2:
+            time.sleep(0.05)
+        assert pod("logs", name).stdout.startswith("/dev/pts/")
+        # Other terminals of the same user are not there.
+        assert (
+            pod(
+                "exec", name, "sh", "-c", "cd /dev/pts; for t in *; do test -c $t && echo $t; done"
+            ).stdout.count("\n")
+            <= 1
+        )
+    finally:
+        pod("rm", "-f", name)
+
+
+def test_the_machines_own_tree_is_an_image(pod: Run) -> None:
+    script = "echo changed >> /etc/passwd; tail -1 /etc/passwd; mkdir /made; ls -d /made; rm -r /etc/apt; ls -d /etc/apt"
+    done = pod("run", "--rm", "host", "sh", "-c", script)
+    assert done.stdout == "changed\n/made\n" and "No such file" in done.stderr
+    assert Path("/etc/passwd").read_text().splitlines()[-1] != "changed" and not Path("/made").exists()
+
+
+def test_networks_that_cannot_be_had_are_refused(pod: Run) -> None:
+    done = pod("run", "--rm", "--network", "none", "users", "true")
+    assert done.returncode == 125 and "network `none`" in done.stderr
+    assert pod("run", "--rm", "-p", "8080:80", "users", "true").returncode == 125
+
+
+def _living(directory: Path) -> list[int]:
+    found = []
+    for entry in os.listdir("/proc"):
+        try:
+            if entry.isdigit() and str(directory) in Path(f"/proc/{entry}/environ").read_text():
+                found.append(int(entry))
+        except OSError:
+            pass
+    return found
+
+
+def test_nothing_outlives_the_supervisor(pod: Run, trap_root: Path) -> None:
+    mark = f"MARK=/{os.urandom(8).hex()}"
+    script = "sh -c 'setsid sleep 1000 & sleep 1000' & sleep 1000"
+    name = pod("run", "-d", "-e", mark, "users", "sh", "-c", script, check=True).stdout.strip()
+    try:
+        while len(_living(Path(mark))) < 3:
+            time.sleep(0.05)
+        state = json.loads(pod("inspect", name).stdout)[0]
+        os.kill(state["Duckweed"]["SupervisorPid"], signal.SIGKILL)
+        deadline = time.monotonic() + 20
+        while _living(Path(mark)):
+            assert time.monotonic() < deadline, "processes are left"
+            time.sleep(0.05)
+    finally:
+        pod("rm", "-f", name)
+
+
+def test_python_programs_run_containers(trap_root: Path, pod: Run) -> None:
+    import sys
+
+    here = os.path.dirname(os.path.abspath(__file__))
+    program = (
+        "import duckweed\nengine = duckweed.Engine()\n"
+        "result = engine.run('users', ['cat'], input=b'in', timeout=20)\n"
+        "assert (result.exit_code, result.stdout) == (0, b'in'), result\n"
+        "with engine.containers.run('users', ['sleep', '100']) as box:\n"
+        "    print(box.exec(['id', '-u']).stdout)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, f"{here}/restricted.py", "pod", sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "DUCKWEED_ROOT": str(trap_root)},
+        timeout=60,
+    )
+    assert done.stdout == "b'0\\n'\n", done.stderr
+
+
+@pytest.fixture
+def exported(pod: Run) -> list[str]:
+    """The names in an exported container that has lost one."""
+    name = pod("create", "users", "sh", "-c", "rm /etc/shadow; echo > /new", check=True).stdout.strip()
+    pod("start", "-a", name, check=True)
+    pod("export", "-o", f"/tmp/{name}.tar", name, check=True)
+    try:
+        with tarfile.open(fileobj=BytesIO(Path(f"/tmp/{name}.tar").read_bytes())) as tar:
+            return tar.getnames()
+    finally:
+        os.unlink(f"/tmp/{name}.tar")
+        pod("rm", name)
+
+
+def test_export_shows_what_is_there(exported: list[str]) -> None:
+    assert "etc/passwd" in exported and "new" in exported and "etc/shadow" not in exported
