@@ -116,7 +116,7 @@ fn filters(bundle: &Bundle, is_privileged: bool) -> Result<(), StartError> {
     let capabilities = userns::capability_mask(&names);
     let own = match is_privileged {
         true => None,
-        false => seccomp::program(rules, builtin, capabilities, None)
+        false => seccomp::program(rules, builtin, capabilities, None, None)
             .map_err(|error| StartError::new(Code::Seccomp, "make the filter", error.to_string()))?,
     };
     let flags = rules.map_or(0, |rules| rules.flag_bits());
