@@ -128,6 +128,7 @@ def scratch():
         if at >= 0 and start + (bytes_.rfind(b"\0", 0, at) + 1) not in found:
             yield start + (bytes_.rfind(b"\0", 0, at) + 1)
 found = []
+places = list(scratch())
 def write():
     while time.monotonic() < over:
         for place in places:

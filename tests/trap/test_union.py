@@ -22,7 +22,7 @@ CHANGES = {
     "directory": "mv /home /h; ls / /h; mkdir /x; mv -T /x /tmp/y; ls /tmp",
     "replace": "echo new > /t; mv /t /etc/shadow; cat /etc/shadow; ln /etc/shadow /etc/sh; mv /etc/sh /etc/group; cat /etc/group",
     "links": "ln /etc/passwd /etc/pw; echo x >> /etc/pw; tail -1 /etc/passwd; ln -s nowhere /s; ln /s /s2; readlink /s2",
-    "modes": "chmod 600 /etc/passwd; chmod 4755 /bin; chown 3:4 /etc/shadow /home; touch -d '2020-01-01 00:00' /etc/twice",
+    "modes": "chmod 600 /etc/passwd; chmod 4755 /bin; chown 3:4 /etc/shadow /home; touch -t 202001010000.00 /etc/twice",
     "closed": "mkdir -m 500 /c; touch /c/a; ls /c; echo y > /c/b; chmod 444 /etc/group; echo z >> /etc/group",
     "users": "su ann -c 'cat /etc/shadow; touch /home/ann/n; touch /no; ls -l /home/ann'; su bob -c 'ls /home/ann'",
     "devices": "mknod /n c 1 3; mknod /b b 7 0; echo x > /n; cat /n; stat -c '%F %t %T' /n /b; rm /b; cat /b",

@@ -34,7 +34,7 @@ impl Union {
         let (upper, inside) = self.upper_of(spot.mount, &spot.path)?;
         self.bring_up_directories(spot.mount, parent(&spot.path), copied)?;
         let to = [&upper[..], &inside].concat();
-        let was = lstat(&spot.host)?;
+        let (was, above) = (lstat(&spot.host)?, lstat(parent(&to)).ok());
         if spot.kind == Kind::Directory {
             rustix::fs::mkdirat(CWD, &to[..], Mode::from_raw_mode(0o700))?;
             finish_copy(&spot.host, &to, &was)?;
@@ -43,7 +43,7 @@ impl Union {
             copy(&spot.host, &half, &was)?;
             rustix::fs::renameat(CWD, &half[..], CWD, &to[..])?;
         }
-        keep_times_of_parent(&spot.host, &to);
+        keep_times(parent(&to), above);
         self.forget(spot.mount, &spot.path);
         copied.push(Copied { was, now: to.clone() });
         *spot = self.at_mount(spot.mount, &spot.path)?;
@@ -393,12 +393,10 @@ fn set_times(to: &[u8], was: &Statx) -> Result<(), Errno> {
     rustix::fs::utimensat(CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW)
 }
 
-/// The directory into which something was copied is as old as it was in its layer.
-fn keep_times_of_parent(from: &[u8], to: &[u8]) {
-    let (Ok(was), Ok(is)) = (lstat(parent(from)), lstat(parent(to))) else { return };
-    if is.stx_mtime.tv_sec != was.stx_mtime.tv_sec {
-        // What somebody wrote into it since is younger; that a copy appeared is nobody's business.
-        let _ = (was, is);
+/// That something was copied into a directory is nobody's business: its times stay.
+fn keep_times(directory: &[u8], was: Option<rustix::fs::Statx>) {
+    if let Some(was) = was {
+        let _ = set_times(directory, &was);
     }
 }
 
