@@ -150,6 +150,10 @@ pub struct Traffic {
 
 /// How long one turn may take before others have theirs.
 const TURN: Duration = Duration::from_millis(2);
+/// How long it is looked again after something happened: whoever was answered mostly has more to say at once, and to
+/// be woken for it takes longer than this. Others that want the processor have it meanwhile. Measured on two idle
+/// processors, 2026-11: a round trip takes 42 instead of 81 us, a connection 115 instead of 205, for less time of ours.
+const LINGER: Duration = Duration::from_micros(20);
 /// Frames that are read before the flows they touched are looked after.
 const BATCH: usize = 32;
 
@@ -250,6 +254,7 @@ impl Stack {
     /// Does what there is to do, for a few milliseconds at most. Answers whether there may be more.
     pub fn turn(&mut self) -> bool {
         let begun = Instant::now();
+        let mut quiet_since = None;
         loop {
             self.now = self.started.elapsed();
             self.run_timers();
@@ -260,7 +265,12 @@ impl Stack {
             }
             let more = self.read_link();
             self.look_after_streams();
-            if !is_busy && !more {
+            if is_busy || more {
+                quiet_since = Some(Instant::now());
+            } else if quiet_since.is_some_and(|since| since.elapsed() < LINGER) {
+                rustix::thread::sched_yield();
+                continue;
+            } else {
                 return false;
             }
             if begun.elapsed() > TURN {
