@@ -444,7 +444,22 @@ impl Tracer {
 
     /// What decides about access to what a spot shows.
     pub(super) fn facts(&self, spot: &Spot, stat: &Statx) -> Facts<'_> {
-        facts(&self.world, file_system(spot.mount == 0, stat), stat, self.settings.host_ids)
+        let facts = facts(&self.world, file_system(spot.mount == 0, stat), stat, self.settings.host_ids);
+        match self.proc_owner(spot) {
+            Some((uid, gid)) => Facts { uid, gid, ..facts },
+            None => facts,
+        }
+    }
+
+    /// Whose an entry of /proc is: the process's that it is about.
+    pub(super) fn proc_owner(&self, spot: &Spot) -> Option<(u32, u32)> {
+        let mount = &self.union.mounts[spot.mount];
+        if !matches!(mount.source, crate::union::Source::Proc) {
+            return None;
+        }
+        let number = spot.path.get(mount.at.len() + 1..)?.split(|byte| *byte == b'/').next()?;
+        let who = self.world.credentials(std::str::from_utf8(number).ok()?.parse().ok()?).ok()?;
+        Some((who.uid.effective, who.gid.effective))
     }
 
     /// Whether the caller may do what is wanted with a file; the way there was looked at when it was walked.

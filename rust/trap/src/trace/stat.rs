@@ -77,6 +77,10 @@ pub(super) fn statx(tracer: &mut Tracer, call: &Call) -> Outcome {
 
 fn tell(tracer: &mut Tracer, call: &Call, spot: &Spot, room: usize) -> Outcome {
     let found = found(tracer, spot)?;
+    if let Some((uid, gid)) = tracer.proc_owner(spot) {
+        call.write(room, &plain(&found, &Shown { uid, gid, device: None }))?;
+        return DONE;
+    }
     answer(tracer, call, &found, spot.mount == 0, room)
 }
 
