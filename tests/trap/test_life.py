@@ -66,6 +66,19 @@ def test_a_detached_container_is_logged_entered_copied_and_committed(trap: Run, 
     assert trap("run", "--rm", image, "stat", "-c", "%u %g", "/made").stdout == "5 6\n"
 
 
+def test_signals_reach_the_containers_processes_alone(pod: Run) -> None:
+    script = "trap 'echo heard; exit 3' HUP; while :; do sleep 0.1; done"
+    name = pod("run", "-d", "users", "sh", "-c", script, check=True).stdout.strip()
+    try:
+        outside = pod("exec", name, "kill", "-0", str(os.getpid()))
+        assert outside.returncode != 0 and "No such process" in outside.stderr
+        assert pod("exec", "-u", "ann", name, "kill", "-HUP", "1").returncode != 0
+        assert pod("exec", name, "kill", "-HUP", "1").returncode == 0
+        assert pod("wait", name).stdout == "3\n" and "heard" in pod("logs", name).stdout
+    finally:
+        pod("rm", "-f", name)
+
+
 def test_volumes_and_binds_are_there(trap: Run, tmp_path: Path) -> None:
     (tmp_path / "seen").write_text("host\n")
     volume = f"v{os.urandom(4).hex()}"

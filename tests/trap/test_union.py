@@ -22,6 +22,7 @@ CHANGES = {
     "directory": "mv /home /h; ls / /h; mkdir /x; mv -T /x /tmp/y; ls /tmp",
     "replace": "echo new > /t; mv /t /etc/shadow; cat /etc/shadow; ln /etc/shadow /etc/sh; mv /etc/sh /etc/group; cat /etc/group",
     "links": "ln /etc/passwd /etc/pw; echo x >> /etc/pw; tail -1 /etc/passwd; ln -s nowhere /s; ln /s /s2; readlink /s2",
+    "moved": "mv /etc/twice /etc/once; stat -c '%u %g' /etc/once /etc/twice.link; mv /etc/shadow /tmp/s; stat -c %g /tmp/s",
     "modes": "chmod 600 /etc/passwd; chmod 4755 /bin; chown 3:4 /etc/shadow /home; touch -t 202001010000.00 /etc/twice",
     "closed": "mkdir -m 500 /c; touch /c/a; ls /c; echo y > /c/b; chmod 444 /etc/group; echo z >> /etc/group",
     "users": "su ann -c 'cat /etc/shadow; touch /home/ann/n; touch /no; ls -l /home/ann'; su bob -c 'ls /home/ann'",

@@ -267,8 +267,20 @@ fn move_name(tracer: &mut Tracer, call: &Call, old: (i32, usize), new: (i32, usi
     {
         return DONE;
     }
-    let loose = (Loose::parent(&from.host), Loose::parent(&to.host));
     let flags = RenameFlags::from_bits_retain(flags);
+    let mut to = to;
+    // Whose a copy is must be known before it moves on: it is remembered by where it was made.
+    if from.mount == to.mount
+        && !from.is_directory()
+        && !(to.is_directory() && !flags.contains(RenameFlags::EXCHANGE))
+    {
+        tracer.union.bring_up(&mut from, &mut tracer.copied)?;
+        if flags.contains(RenameFlags::EXCHANGE) && to.exists() && !to.is_directory() {
+            tracer.union.bring_up(&mut to, &mut tracer.copied)?;
+        }
+        tracer.settle();
+    }
+    let loose = (Loose::parent(&from.host), Loose::parent(&to.host));
     let renamed = tracer.union.rename(&mut from, &to, flags, &mut tracer.copied);
     drop(loose);
     tracer.settle();

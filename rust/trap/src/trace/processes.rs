@@ -29,6 +29,11 @@ fn may_signal(tracer: &Tracer, call: &Call, pid: i32, signal: i32) -> Result<(),
 pub(super) fn kill(tracer: &mut Tracer, call: &Call) -> Outcome {
     let (pid, signal) = (call.int(0), call.int(1));
     match pid {
+        // What scripts call the container's first process, wherever they run.
+        1 => {
+            may_signal(tracer, call, tracer.init, signal)?;
+            Ok(Action::Run(super::Run::default().word(0, tracer.init as u64)))
+        }
         1.. => {
             may_signal(tracer, call, pid, signal)?;
             Ok(Action::Pass)
