@@ -150,6 +150,8 @@ class RunStep:
         build, state = self._build, self._state
         options = build.run_options()
         options.network = self.network
+        if build.place.isolation == "trap":
+            options.network = _network_of_trap(self.network)
         options.privileged = self._one.flag("security") == "insecure"
         options.user = state.user
         environment = {**build.proxies, **state.environment, **self.mounts.environment}
@@ -219,6 +221,16 @@ def _network(build: Build, options: Options) -> dict[str, Any] | None:
     from duckweed.containers import membership
 
     return membership.annotation(build.engine, options.network, membership.wishes(options, {}), {})
+
+
+def _network_of_trap(asked: str) -> str:
+    """The one network that steps have without namespaces. Raises BuildError for none."""
+    if asked == NONE:
+        raise BuildError(
+            "a RUN without a network needs a network namespace, and the trap isolation has none",
+            "leave `--network=none` out",
+        )
+    return HOST
 
 
 def _texts(options: Options) -> dict[str, str]:

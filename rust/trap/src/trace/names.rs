@@ -270,10 +270,8 @@ fn move_name(tracer: &mut Tracer, call: &Call, old: (i32, usize), new: (i32, usi
     let flags = RenameFlags::from_bits_retain(flags);
     let mut to = to;
     // Whose a copy is must be known before it moves on: it is remembered by where it was made.
-    if from.mount == to.mount
-        && !from.is_directory()
-        && !(to.is_directory() && !flags.contains(RenameFlags::EXCHANGE))
-    {
+    let may_replace = !to.is_directory() || flags.contains(RenameFlags::EXCHANGE);
+    if from.mount == to.mount && !from.is_directory() && may_replace {
         tracer.union.bring_up(&mut from, &mut tracer.copied)?;
         if flags.contains(RenameFlags::EXCHANGE) && to.exists() && !to.is_directory() {
             tracer.union.bring_up(&mut to, &mut tracer.copied)?;

@@ -34,7 +34,7 @@ pub(super) fn kill(tracer: &mut Tracer, call: &Call) -> Outcome {
             may_signal(tracer, call, tracer.init, signal)?;
             Ok(Action::Run(super::Run::default().word(0, tracer.init as u64)))
         }
-        1.. => {
+        2.. => {
             may_signal(tracer, call, pid, signal)?;
             Ok(Action::Pass)
         }
