@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import subprocess
 from pathlib import Path
@@ -20,18 +21,23 @@ DIFFERENCES = {
 }
 
 
-@pytest.fixture(scope="module")
-def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The guest program, static."""
+def compiled(source: str, place: Path) -> Path:
+    """A guest program, static."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler on this machine")
-    program = tmp_path_factory.mktemp("cases") / "cases"
-    command = [compiler, "-O1", "-w", "-static", "-pthread", "-o", str(program), str(HERE / "cases.c")]
+    program = place / source.removesuffix(".c")
+    command = [compiler, "-O1", "-w", "-static", "-pthread", "-o", str(program), str(HERE / source)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"cannot compile a static program here: {done.stderr[-200:]}")
     return program
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The guest program with the table."""
+    return compiled("cases.c", tmp_path_factory.mktemp("cases"))
 
 
 def answers(run: Run, program: Path, *flags: str) -> dict[str, str]:
@@ -76,3 +82,18 @@ def test_every_check_answers_as_with_real_ids(root: Path, busybox: str, one: Run
 def test_the_table_notices_when_nothing_is_emulated(one: Run, cases: Path) -> None:
     emulated, alone = answers(one, cases), answers(one, cases, "--root-emulation", "off")
     assert len(differences(emulated, alone)) > 100
+
+
+def test_roots_random_calls_answer_as_with_real_ids(root: Path, one: Run, tmp_path: Path) -> None:
+    program = compiled("random.c", tmp_path)
+    many = runner(root)
+    if json.loads(many("info", "--format", "json").stdout)["IdMap"] != "full":
+        pytest.skip("this account has no subordinate ids to compare with")
+    for _ in range(4):
+        words = [str(random.randrange(1 << 32)), "4000", "root"]
+        real, emulated = (
+            run("run", "--rm", "-v", f"{program}:/random:ro", "busybox", "/random", *words, check=True).stdout
+            for run in (many, one)
+        )
+        assert real.splitlines() == emulated.splitlines(), f"random {' '.join(words)}"
+        assert ":1001" in real

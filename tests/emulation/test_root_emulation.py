@@ -46,6 +46,13 @@ def test_an_owner_is_found_under_names_older_and_newer_than_it(shell: Shell) -> 
     assert shown.split() == ["7"] * 3 + ["12"] * 4 + ["13"] * 5 + ["1000"] * 2
 
 
+def test_what_is_made_through_a_dangling_link_is_its_makers(shell: Shell) -> None:
+    shown = shell("""su ann -c 'cd /tmp; mkdir d; ln -s l l2; ln -s d/f l; echo x > l2; ln -s /etc/f m; echo x > m'
+        stat -c '%u %g' /tmp/d/f; ls /etc/f; ln -s mail/f /var/l; echo x > /var/l; stat -c '%u %g' /var/mail/f""")
+    assert [line for line in shown.splitlines() if line[0].isdigit()] == ["1000 1000", "0 50"]
+    assert "Permission denied" in shown and "No such file" in shown
+
+
 def test_files_of_layers_keep_their_owner_when_they_are_changed(shell: Shell) -> None:
     shown = shell("""
         echo more >> /etc/shadow; chmod 600 /etc/shadow; mv /etc/shadow /etc/s; touch -d @5 /home/ann/notes

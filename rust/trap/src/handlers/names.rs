@@ -86,7 +86,11 @@ pub fn symlinkat(world: &mut World, call: &Call) -> Outcome {
 }
 
 fn make_symlink(world: &mut World, call: &Call, directory: i32, path: usize) -> Outcome {
-    let Some(birth) = birth(world, call, directory, &call.text(path)?)? else { return GO_ON };
+    let path = call.text(path)?;
+    if path.ends_with(b"/") {
+        return GO_ON; // only a directory could be made
+    }
+    let Some(birth) = birth(world, call, directory, &path)? else { return GO_ON };
     rustix::fs::symlinkat(call.text(0)?, &birth.entry.directory, &birth.entry.name)?;
     birth.record(world, 0o777, FileType::Symlink)?;
     DONE
@@ -102,6 +106,10 @@ pub fn mknodat(world: &mut World, call: &Call) -> Outcome {
 
 fn make_node(world: &mut World, call: &Call, directory: i32, path: usize) -> Outcome {
     let (kind, number) = (call.word(path + 1), call.word(path + 2));
+    let path = call.text(path)?;
+    if path.ends_with(b"/") {
+        return GO_ON;
+    }
     let is_block = kind & 0o170_000 == 0o060_000;
     if is_block || kind & 0o170_000 == 0o020_000 {
         let device = Device {
@@ -109,9 +117,9 @@ fn make_node(world: &mut World, call: &Call, directory: i32, path: usize) -> Out
             major: number >> 8 & 0xfff,
             minor: (number & 0xff) | (number >> 12 & 0xf_ff00),
         };
-        return make_device(world, call, directory, &call.text(path)?, device, kind);
+        return make_device(world, call, directory, &path, device, kind);
     }
-    let Some(birth) = birth(world, call, directory, &call.text(path)?)? else { return GO_ON };
+    let Some(birth) = birth(world, call, directory, &path)? else { return GO_ON };
     let format = match kind & 0o170_000 {
         0o010_000 => FileType::Fifo,
         0o140_000 => FileType::Socket,
@@ -267,6 +275,12 @@ fn move_name(world: &mut World, call: &Call, old: (i32, usize), new: (i32, usize
     if !plain {
         let who = world.caller(call)?;
         may_take_away(world, who, &from, &stat)?;
+        let (old, new) = (world.view.stat_fd(&from.directory)?, world.view.stat_fd(&to.directory)?);
+        // Its `..` changes.
+        let moves = (old.stx_ino, old.stx_mnt_id) != (new.stx_ino, new.stx_mnt_id);
+        if is_directory(&stat) && moves && !allows(who, world.facts(&stat), WRITE) {
+            return Err(Errno::ACCESS);
+        }
         match &replaced {
             Some(there) => may_take_away(world, who, &to, there)?,
             None => {

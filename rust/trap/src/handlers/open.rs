@@ -15,6 +15,8 @@ use crate::permission::{owns, EXECUTE, READ, WRITE};
 use crate::view::HERE;
 use crate::world::World;
 
+/// MAXSYMLINKS of the kernel.
+const MOST_LINKS: u32 = 40;
 const ACCESS: u32 = 3;
 const WRITES: u32 = libc::O_WRONLY as u32 | libc::O_RDWR as u32;
 const CREAT: u32 = libc::O_CREAT as u32;
@@ -92,7 +94,10 @@ fn act(world: &mut World, call: &Call, wish: &Wish) -> Outcome {
             let file = world.view.hold(&at)?;
             existing(world, call, wish, &file, &stat)
         }
-        Err(Errno::NOENT) if wish.flags & CREAT != 0 => create(world, call, wish, &path),
+        Err(Errno::NOENT) if wish.flags & CREAT != 0 => {
+            let path = if follow { end_of_links(world, call, wish, path)? } else { path };
+            create(world, call, wish, &path)
+        }
         Err(_) => GO_ON,
     }
 }
@@ -129,7 +134,27 @@ fn existing(
     GO_ON
 }
 
+/// Where the file is made that a path means: at the end of the links that it ends in.
+fn end_of_links(world: &World, call: &Call, wish: &Wish, mut path: Vec<u8>) -> Result<Vec<u8>, Errno> {
+    for _ in 0..MOST_LINKS {
+        let Ok(at) = world.view.at(call, wish.directory, &path, false) else { return Ok(path) };
+        let Ok(stat) = world.view.stat(&at) else { return Ok(path) };
+        if FileType::from_raw_mode(u32::from(stat.stx_mode)) != FileType::Symlink {
+            return Ok(path);
+        }
+        let link = world.view.hold(&at)?;
+        let target = rustix::fs::readlinkat(&link, c"", Vec::new())?.into_bytes();
+        let parent = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+        path.truncate(if target.starts_with(b"/") { 0 } else { parent });
+        path.extend_from_slice(&target);
+    }
+    Err(Errno::LOOP)
+}
+
 fn create(world: &mut World, call: &Call, wish: &Wish, path: &[u8]) -> Outcome {
+    if path.ends_with(b"/") {
+        return GO_ON; // only a directory could be made
+    }
     let Some(birth) = birth(world, call, wish.directory, path)? else { return GO_ON };
     let mode = birth.mode(world, call, wish.mode)?;
     let flags = OFlags::from_bits_retain(wish.flags) | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -138,7 +163,7 @@ fn create(world: &mut World, call: &Call, wish: &Wish, path: &[u8]) -> Outcome {
             birth.record(world, wish.mode, FileType::RegularFile)?;
             Ok(Verdict::Descriptor { fd, close_on_exec: wish.flags & CLOEXEC != 0 })
         }
-        // A dangling link, whose target the kernel will make; or somebody was faster.
+        // Somebody was faster.
         Err(Errno::EXIST) => GO_ON,
         Err(errno) => Err(errno),
     }

@@ -1,0 +1,109 @@
+/* Random calls about a few names, by root and by two users, and what each answers: `random SEED COUNT [root]`.
+ *
+ * Run with real ids and under emulation, with one seed, the lines must be the same.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static unsigned long long state;
+
+static unsigned pick(unsigned below) {
+    state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+    return (state >> 33) % below;
+}
+
+/* A path of up to three components; some are followed by a slash, some begin at the top. */
+static const char *path(void) {
+    static char text[4][64];
+    static int next;
+    static const char *const names[] = {"a", "b", "c", "d", "e", "shadow"};
+    char *out = text[next++ & 3];
+    *out = 0;
+    if (!pick(6)) strcat(out, "/w/");
+    if (!pick(20)) strcat(out, "./");
+    int depth = 1 + !pick(2) + !pick(4);
+    for (int i = 0; i < depth; i++) {
+        if (i) strcat(out, "/");
+        strcat(out, names[pick(6)]);
+    }
+    if (!pick(15)) strcat(out, "/");
+    if (!pick(40)) strcat(out, "/.");
+    return out;
+}
+
+static void show(const char *what, const char *name, int result, struct stat *s) {
+    if (result) printf("%s %s: %s\n", what, name, strerrorname_np(errno));
+    else printf("%s %s: %u:%u %o %lu\n", what, name, s->st_uid, s->st_gid, s->st_mode,
+                S_ISDIR(s->st_mode) ? 0 : (unsigned long)s->st_nlink);
+}
+
+static void look(void) {
+    struct stat s;
+    struct statx x;
+    const char *name = path();
+    switch (pick(4)) {
+    case 0: show("lstat", name, lstat(name, &s), &s); break;
+    case 1: show("stat", name, stat(name, &s), &s); break;
+    case 2:
+        if (statx(AT_FDCWD, name, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &x)) printf("statx %s: %s\n", name, strerrorname_np(errno));
+        else printf("statx %s: %u:%u %o\n", name, x.stx_uid, x.stx_gid, x.stx_mode);
+        break;
+    default: {
+        int fd = open(name, O_RDONLY | O_NONBLOCK);
+        show("fstat", name, fd < 0 ? -1 : fstat(fd, &s), &s);
+        if (fd >= 0) close(fd);
+    }
+    }
+}
+
+static void act(void) {
+    const char *one = path(), *other = path();
+    int fd, result = 0, which = pick(16);
+    unsigned uid = pick(4) ? 1000 + pick(3) : 0, gid = pick(3) ? 1000 + pick(3) : (unsigned)-1;
+    errno = 0;
+    switch (which) {
+    case 0: case 1:
+        fd = open(one, O_CREAT | O_WRONLY | O_NONBLOCK | (pick(2) ? O_EXCL : 0), 0666 & ~pick(0100));
+        result = fd < 0 ? -1 : 0;
+        if (fd >= 0) close(fd);
+        break;
+    case 2: result = mkdir(one, 0777); break;
+    case 3: result = symlink(pick(2) ? "a" : "b/c", one); break;
+    case 4: result = link(one, other); break;
+    case 5: result = linkat(AT_FDCWD, one, AT_FDCWD, other, AT_SYMLINK_FOLLOW); break;
+    case 6: case 7: result = rename(one, other); break;
+    case 8: result = syscall(SYS_renameat2, AT_FDCWD, one, AT_FDCWD, other, pick(2) ? 1 : 2); break;
+    case 9: result = unlink(one); break;
+    case 10: result = rmdir(one); break;
+    case 11: case 12: result = chown(one, uid, gid); break;
+    case 13: result = lchown(one, uid, gid); break;
+    case 14: result = chmod(one, pick(010000)); break;
+    default: result = mknod(one, S_IFIFO | 0640, 0); break;
+    }
+    printf("%d %s %s: %s\n", which, one, other, result ? strerrorname_np(errno) : "done");
+}
+
+static int own(unsigned uid) {
+    return syscall(SYS_setresuid, -1, 0, -1) || syscall(SYS_setresgid, -1, uid, -1) || syscall(SYS_setresuid, -1, uid, -1);
+}
+
+int main(int count, char **words) {
+    if (count < 3) return 2;
+    state = strtoull(words[1], NULL, 10);
+    umask(0);
+    mkdir("/w", 0777);
+    if (chdir("/w")) return 1;
+    for (long left = atol(words[2]); left > 0; left--) {
+        if (!pick(8) && count == 3) printf("as %d\n", own(pick(2) ? 0 : 1000 + pick(2)));
+        if (pick(3)) act();
+        else look();
+    }
+    return 0;
+}
