@@ -154,6 +154,15 @@ pub fn interrupt_by(signal: i32) {
     }
 }
 
+/// Has SIGALRM come again and again after this time; zero ends it.
+pub fn tick(every: std::time::Duration) {
+    let time =
+        libc::timeval { tv_sec: every.as_secs() as libc::time_t, tv_usec: every.subsec_micros().into() };
+    let timer = libc::itimerval { it_interval: time, it_value: time };
+    // SAFETY: the kernel reads one itimerval and writes nothing.
+    let _ = unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+}
+
 /// Sends a signal to one thread.
 pub fn signal_thread(process: i32, thread: i32, signal: i32) -> io::Result<()> {
     // SAFETY: integers only.

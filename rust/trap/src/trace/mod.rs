@@ -17,6 +17,7 @@
 //! Owners, ids and capabilities are those of root emulation ([`crate::owners`], [`crate::credentials`]).
 
 mod attributes;
+mod company;
 mod descriptors;
 mod directories;
 pub mod filter;
@@ -157,6 +158,7 @@ pub struct Tracer {
     short_directories: HashMap<Vec<u8>, Vec<u8>>,
     /// The numbers of the terminals that are the container's.
     terminals: HashSet<u32>,
+    company: company::Company,
     /// The container's first process.
     init: i32,
     is_ending: bool,
@@ -178,6 +180,7 @@ impl Tracer {
             listings: HashMap::new(),
             short_directories: HashMap::new(),
             terminals: HashSet::new(),
+            company: company::Company::default(),
             init: 0,
             is_ending: false,
             trace_unknown: std::env::var_os("DUCKWEED_TRACE_UNKNOWN").is_some(),
@@ -195,7 +198,7 @@ impl Tracer {
             }
             match ptrace::wait() {
                 Ok((pid, status)) => self.stopped(pid, status),
-                Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+                Err(error) if error.raw_os_error() == Some(libc::EINTR) => self.company.look(),
                 Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {
                     if !inbox.wait() {
                         return Ok(());
@@ -313,6 +316,7 @@ impl Tracer {
 
     fn gone(&mut self, pid: i32) {
         self.early.remove(&pid);
+        self.company.release(pid);
         let Some(tracee) = self.tracees.remove(&pid) else { return };
         let process = tracee.process;
         if let Some(entry) = self.processes.get_mut(&process) {
@@ -348,6 +352,7 @@ impl Tracer {
     /// A new process (`of`: thread of one), forked by `pid`.
     fn welcome(&mut self, pid: i32, of: Option<i32>, shares_memory: bool) -> io::Result<()> {
         let child = ptrace::event_message(pid)? as i32;
+        self.company.born(pid, child);
         let parent = &self.tracees[&pid];
         let parent_process = parent.process;
         let memory = if shares_memory { Rc::clone(&parent.memory) } else { Rc::new(parent.memory.fork()) };
@@ -375,6 +380,7 @@ impl Tracer {
 
     /// A call that the filter stopped.
     fn call(&mut self, pid: i32) -> io::Result<()> {
+        self.company.notice(pid);
         let registers = ptrace::registers(pid)?;
         if self.tracees[&pid].is_starting() {
             return ptrace::resume(pid, Resume::Continue, 0);

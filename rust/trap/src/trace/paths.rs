@@ -106,13 +106,13 @@ pub(super) fn handler(number: usize) -> Option<Handler> {
         | libc::SYS_pidfd_open
         | libc::SYS_process_vm_readv
         | libc::SYS_process_vm_writev
-        | libc::SYS_sched_setaffinity
         | libc::SYS_sched_setparam
         | libc::SYS_sched_setscheduler
         | libc::SYS_sched_setattr
         | libc::SYS_setpgid
         | libc::SYS_migrate_pages
         | libc::SYS_move_pages => processes::by_number,
+        libc::SYS_sched_setaffinity | libc::SYS_sched_getaffinity => processes::affinity,
         libc::SYS_setpriority | libc::SYS_ioprio_set => processes::priority,
         libc::SYS_prlimit64 => processes::prlimit64,
         libc::SYS_getrlimit | libc::SYS_setrlimit => ids::from_emulation,

@@ -104,6 +104,17 @@ pub(super) fn by_number(tracer: &mut Tracer, call: &Call) -> Outcome {
     Ok(Action::Pass)
 }
 
+/// Where a thread may run: asked of the kernel when we have no hand in it.
+pub(super) fn affinity(tracer: &mut Tracer, call: &Call) -> Outcome {
+    let pid = match call.int(0) {
+        0 => call.pid,
+        pid if tracer.is_ours(pid) => pid,
+        _ => return Err(Errno::SRCH),
+    };
+    tracer.company.release(pid);
+    Ok(Action::Pass)
+}
+
 /// setpriority(2), ioprio_set(2): of a process, not of a group or a user, who are the machine's.
 pub(super) fn priority(tracer: &mut Tracer, call: &Call) -> Outcome {
     let pid = call.int(1);

@@ -40,6 +40,7 @@ impl Inbox {
     /// Made by the tracer's own thread.
     pub fn new() -> Self {
         ptrace::interrupt_by(WAKE);
+        ptrace::interrupt_by(libc::SIGALRM);
         Self {
             queue: Arc::default(),
             changed: Arc::default(),
