@@ -109,6 +109,10 @@ impl Supervisor {
             if let Some(exit_code) = self.finished() {
                 return Ok(exit_code);
             }
+            if self.ending.is_some() {
+                // The news of the end may be owed only since then, to a client whose socket happened to be just full.
+                self.settle()?;
+            }
             let patience = self.patience();
             let network = self.network.as_ref().and_then(Connected::patience);
             let patience = patience.into_iter().chain(network).min();
