@@ -30,6 +30,8 @@
 //!   directory it may not search, nor from what capabilities other than those for files and ids decide.
 //! - Capabilities of a file stay when it is written to (the kernel would clear them).
 //! - A file of /proc/PID that has another name than one of the emulator's own (threads' directories, `ns`) may be shown as root's.
+//! - Of two reasons to refuse a user something, the other may be named; a directory that a path ends in as `d/.` need
+//!   not be searchable.
 //! - SO_PEERCRED says who the other end is now, not who it was at connect.
 //! - 32-bit programs get ENOSYS for every trapped call, x32 for every call.
 //! - In a chroot an absolute symbolic link met by us leads to the container's root.

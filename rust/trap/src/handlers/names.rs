@@ -272,13 +272,19 @@ fn move_name(world: &mut World, call: &Call, old: (i32, usize), new: (i32, usize
     let Ok(to) = world.view.entry(call, new.0, &new_path) else { return GO_ON };
     let Ok(stat) = world.view.stat_entry(&from) else { return GO_ON };
     let replaced = world.view.stat_entry(&to).ok();
+    let is_same = |there: &Statx| (there.stx_ino, there.stx_mnt_id) == (stat.stx_ino, stat.stx_mnt_id);
+    if replaced.as_ref().is_some_and(is_same) {
+        return GO_ON; // two names of one file stay, and nobody is asked
+    }
     if !plain {
         let who = world.caller(call)?;
         may_take_away(world, who, &from, &stat)?;
         let (old, new) = (world.view.stat_fd(&from.directory)?, world.view.stat_fd(&to.directory)?);
         // Its `..` changes.
         let moves = (old.stx_ino, old.stx_mnt_id) != (new.stx_ino, new.stx_mnt_id);
-        if is_directory(&stat) && moves && !allows(who, world.facts(&stat), WRITE) {
+        let other = replaced.as_ref().filter(|_| flags & libc::RENAME_EXCHANGE != 0);
+        let mut moved = std::iter::once(&stat).chain(other).filter(|each| moves && is_directory(each));
+        if moved.any(|each| !allows(who, world.facts(each), WRITE)) {
             return Err(Errno::ACCESS);
         }
         match &replaced {
