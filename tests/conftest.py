@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -47,8 +47,10 @@ def command() -> list[str]:
     return [script] if os.access(script, os.X_OK) else [sys.executable, "-m", "duckweed"]
 
 
-def runner(root: Path, extra: Mapping[str, str] | None = None) -> Run:
-    """A callable that runs `duckweed ARGS` on the store `root` and returns the CompletedProcess (text)."""
+def runner(root: Path, extra: Mapping[str, str] | None = None, before: Sequence[str] = ()) -> Run:
+    """A callable that runs `duckweed ARGS` on the store `root` and returns the CompletedProcess (text); `before`
+    is a command that runs it.
+    """
     base = {**os.environ, "DUCKWEED_ROOT": str(root), "PYTHONWARNINGS": "error", **(extra or {})}
 
     def run(
@@ -60,7 +62,7 @@ def runner(root: Path, extra: Mapping[str, str] | None = None) -> Run:
     ) -> subprocess.CompletedProcess[str]:
         stdin = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
         done = subprocess.run(
-            [*command(), *args],
+            [*before, *command(), *args],
             text=True,
             capture_output=True,
             env={**base, **(env or {})},

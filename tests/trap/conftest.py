@@ -7,10 +7,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from conftest import Run, command
+from conftest import Run, runner
 from emulation.conftest import _image
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -19,32 +20,13 @@ PLACES = ("pod", "no-userns", "chosen")
 
 def runner_in(place: str, root: Path, extra: Mapping[str, str] | None = None) -> Run:
     """As `conftest.runner`, in a place of `restricted.py`; `chosen`: the machine as it is, with --isolation trap."""
-    base = {**os.environ, "DUCKWEED_ROOT": str(root), "PYTHONWARNINGS": "error", **(extra or {})}
-    before = [] if place == "chosen" else [sys.executable, os.path.join(HERE, "restricted.py"), place]
+    before = () if place == "chosen" else (sys.executable, os.path.join(HERE, "restricted.py"), place)
+    plain = runner(root, extra, before)
 
-    def run(
-        *args: str,
-        input: str | None = None,
-        check: bool = False,
-        env: Mapping[str, str] | None = None,
-        timeout: float = 120,
-    ) -> subprocess.CompletedProcess[str]:
+    def run(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
         if place == "chosen" and args[0] in ("run", "create"):
             args = (args[0], "--isolation", "trap", *args[1:])
-        stdin = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
-        done = subprocess.run(
-            [*before, *command(), *args],
-            text=True,
-            capture_output=True,
-            env={**base, **(env or {})},
-            timeout=timeout,
-            **stdin,
-        )
-        if check and done.returncode != 0:
-            raise AssertionError(
-                f"duckweed {' '.join(args)}: exit {done.returncode}\n{done.stdout}{done.stderr}"
-            )
-        return done
+        return plain(*args, **{"timeout": 120, **options})
 
     run.place = place  # type: ignore[attr-defined]
     return run

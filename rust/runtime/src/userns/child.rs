@@ -241,31 +241,13 @@ pub(super) fn identify(plan: &Plan<'_>, root: BorrowedFd<'_>) -> Result<(Identit
     let process = &plan.bundle.spec.process;
     let wanted = plan.bundle.block.user.as_deref().unwrap_or_default();
     let mut env = process.env.clone();
-    let fallback = Identity {
-        uid: process.user.uid,
-        gid: process.user.gid,
-        groups: process.user.additional_gids.clone(),
-        home: None,
-        made_home: None,
-    };
+    let fallback = as_written(process);
     let identity = look_up(root, wanted, &plan.bundle.block.groups, fallback, &mut env)?;
     if !plan.emulates_users() {
         check_mapped(&identity, wanted, plan.maps.as_ref())?;
     }
-    if plan.bundle.block.make_cwd && !process.cwd.is_empty() {
-        let cwd = Path::new(&process.cwd);
-        if let Err(Errno::NOENT) = resolve::open(root, cwd, OFlags::PATH) {
-            let context = || format!("make the working directory {}", process.cwd);
-            resolve::mount_point(root, cwd, resolve::Kind::Dir).doing(Code::BadCwd, context)?;
-            let (uid, gid) =
-                (rustix::process::Uid::from_raw(identity.uid), rustix::process::Gid::from_raw(identity.gid));
-            let made =
-                resolve::open(root, cwd, OFlags::RDONLY | OFlags::DIRECTORY).doing(Code::BadCwd, context)?;
-            if plan.emulates_users() {
-                return Ok((Identity { made_home: Some(process.cwd.clone()), ..identity }, env));
-            }
-            rustix::fs::fchown(made, Some(uid), Some(gid)).doing(Code::BadCwd, context)?;
-        }
+    if make_cwd(plan.bundle, root, &identity, plan.emulates_users())? {
+        return Ok((Identity { made_home: Some(process.cwd.clone()), ..identity }, env));
     }
     Ok((identity, env))
 }
@@ -278,27 +260,45 @@ pub(crate) fn identify_in(
     let process = &bundle.spec.process;
     let wanted = bundle.block.user.as_deref().unwrap_or_default();
     let mut env = process.env.clone();
-    let fallback = Identity {
+    let fallback = as_written(process);
+    let identity = look_up(root, wanted, &bundle.block.groups, fallback, &mut env)?;
+    make_cwd(bundle, root, &identity, false)?;
+    Ok((identity, env))
+}
+
+/// The ids that config.json names, for a user that the image does not know.
+fn as_written(process: &crate::spec::Process) -> Identity {
+    Identity {
         uid: process.user.uid,
         gid: process.user.gid,
         groups: process.user.additional_gids.clone(),
         home: None,
         made_home: None,
-    };
-    let identity = look_up(root, wanted, &bundle.block.groups, fallback, &mut env)?;
-    if bundle.block.make_cwd && !process.cwd.is_empty() {
-        let cwd = Path::new(&process.cwd);
-        if let Err(Errno::NOENT) = resolve::open(root, cwd, OFlags::PATH) {
-            let context = || format!("make the working directory {}", process.cwd);
-            resolve::mount_point(root, cwd, resolve::Kind::Dir).doing(Code::BadCwd, context)?;
-            let (uid, gid) =
-                (rustix::process::Uid::from_raw(identity.uid), rustix::process::Gid::from_raw(identity.gid));
-            let made =
-                resolve::open(root, cwd, OFlags::RDONLY | OFlags::DIRECTORY).doing(Code::BadCwd, context)?;
-            rustix::fs::fchown(made, Some(uid), Some(gid)).doing(Code::BadCwd, context)?;
-        }
     }
-    Ok((identity, env))
+}
+
+/// Makes the working directory if it is missing and wanted. It becomes the user's, or, where owners are told to the emulator
+/// later, the answer is that this is still to be done.
+fn make_cwd(
+    bundle: &crate::bundle::Bundle,
+    root: BorrowedFd<'_>,
+    identity: &Identity,
+    told_later: bool,
+) -> Result<bool, StartError> {
+    let cwd = Path::new(&bundle.spec.process.cwd);
+    if !bundle.block.make_cwd || cwd.as_os_str().is_empty() {
+        return Ok(false);
+    }
+    let Err(Errno::NOENT) = resolve::open(root, cwd, OFlags::PATH) else { return Ok(false) };
+    let context = || format!("make the working directory {}", cwd.display());
+    resolve::mount_point(root, cwd, resolve::Kind::Dir).doing(Code::BadCwd, context)?;
+    let made = resolve::open(root, cwd, OFlags::RDONLY | OFlags::DIRECTORY).doing(Code::BadCwd, context)?;
+    if !told_later {
+        let (uid, gid) =
+            (rustix::process::Uid::from_raw(identity.uid), rustix::process::Gid::from_raw(identity.gid));
+        rustix::fs::fchown(made, Some(uid), Some(gid)).doing(Code::BadCwd, context)?;
+    }
+    Ok(told_later)
 }
 
 /// Finds a user, its groups and its home; reads passwd and group only when it must.
