@@ -52,12 +52,17 @@ def alone(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 Shell = Callable[..., str]
 
 
-@pytest.fixture
-def shell(alone: Run) -> Shell:
+def shell_of(duckweed: Run) -> Shell:
     """`shell(script, *flags)` runs a script as root of a new container; the answer is stdout and stderr."""
 
     def run(script: str, *flags: str) -> str:
-        done = alone("run", "--rm", *flags, "users", "sh", "-c", f"exec 2>&1\n{script}")
+        done = duckweed("run", "--rm", *flags, "users", "sh", "-c", f"exec 2>&1\n{script}")
         return done.stdout + done.stderr
 
     return run
+
+
+@pytest.fixture
+def shell(alone: Run) -> Shell:
+    """`shell_of` a runner that has one uid."""
+    return shell_of(alone)

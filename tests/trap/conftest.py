@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import Run, runner
-from emulation.conftest import _image
+from emulation.conftest import Shell, _image, shell_of
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PLACES = ("pod", "no-userns", "chosen")
@@ -58,15 +58,7 @@ def pod(trap_root: Path, archives: Path, tmp_path_factory: pytest.TempPathFactor
     return run
 
 
-Shell = Callable[..., str]
-
-
 @pytest.fixture
 def shell(pod: Run) -> Shell:
-    """`shell(script, *flags)` runs a script as root of a new container; the answer is stdout and stderr."""
-
-    def run(script: str, *flags: str) -> str:
-        done = pod("run", "--rm", *flags, "users", "sh", "-c", f"exec 2>&1\n{script}")
-        return done.stdout + done.stderr
-
-    return run
+    """`shell_of` a runner in the pod."""
+    return shell_of(pod)

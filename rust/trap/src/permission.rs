@@ -2,7 +2,7 @@
 //!
 //! inode_permission of path_resolution(7), acl(5), and the exceptions of capabilities(7).
 
-use crate::credentials::{capability, Credentials};
+use crate::credentials::{capability, Credentials, KEEP};
 
 /// Search or execute.
 pub const EXECUTE: u32 = 1;
@@ -48,6 +48,16 @@ pub fn allows(who: &Credentials, file: Facts<'_>, wanted: u32) -> bool {
 /// Whether `who` counts as the file's owner.
 pub fn owns(who: &Credentials, uid: u32) -> bool {
     who.uid.fs == uid || who.can(capability::FOWNER)
+}
+
+/// Whether a file of this owner and group may be given away (chown(2)); without CAP_CHOWN: to oneself, and to a group one is in.
+pub fn may_give(who: &Credentials, (owner, group): (u32, u32), uid: u32, gid: u32) -> bool {
+    if who.can(capability::CHOWN) {
+        return true;
+    }
+    let uid_stays = uid == KEEP || (who.uid.fs == owner && uid == owner);
+    let gid_may = gid == KEEP || (who.uid.fs == owner && (who.is_in(gid) || gid == group));
+    uid_stays && gid_may
 }
 
 fn granted(who: &Credentials, file: Facts<'_>) -> u32 {

@@ -1,8 +1,9 @@
 //! chown(2) and its kin: the kernel is told root, the index the truth.
 
 use crate::call::{Call, Outcome, DONE, GO_ON};
-use crate::credentials::{capability, Credentials, KEEP};
+use crate::credentials::KEEP;
 use crate::owners::CAPABILITY;
+use crate::permission::may_give;
 use crate::view::{At, HERE};
 use crate::world::{own_really, World};
 use rustix::io::Errno;
@@ -58,14 +59,4 @@ fn give(world: &mut World, call: &Call, at: &At, uid: u32, gid: u32) -> Outcome 
     record.xattrs.remove(CAPABILITY);
     world.remember(&file, record)?;
     DONE
-}
-
-/// Without CAP_CHOWN: to oneself, and to a group one is in.
-fn may_give(who: &Credentials, (owner, group): (u32, u32), uid: u32, gid: u32) -> bool {
-    if who.can(capability::CHOWN) {
-        return true;
-    }
-    let uid_stays = uid == KEEP || (who.uid.fs == owner && uid == owner);
-    let gid_may = gid == KEEP || (who.uid.fs == owner && (who.is_in(gid) || gid == group));
-    uid_stays && gid_may
 }

@@ -6,9 +6,9 @@ use rustix::io::Errno;
 use super::open::Loose;
 use super::{Action, Outcome, Tracer, DONE};
 use crate::call::Call;
-use crate::credentials::{capability, Credentials, KEEP};
+use crate::credentials::{capability, KEEP};
 use crate::owners::{Record, CAPABILITY};
-use crate::permission::{allows, owns, WRITE};
+use crate::permission::{allows, may_give, owns, WRITE};
 use crate::union::{type_of, Follow, Spot};
 use crate::view::HERE;
 
@@ -154,16 +154,6 @@ pub(super) fn give(tracer: &mut Tracer, call: &Call, mut spot: Spot, uid: u32, g
     let key = crate::owners::Key::of(file_system, &now);
     tracer.world.owners.set(key, key.inode, record).map_err(crate::call::errno)?;
     DONE
-}
-
-/// Without CAP_CHOWN: to oneself, and to a group one is in.
-fn may_give(who: &Credentials, (owner, group): (u32, u32), uid: u32, gid: u32) -> bool {
-    if who.can(capability::CHOWN) {
-        return true;
-    }
-    let uid_stays = uid == KEEP || (who.uid.fs == owner && uid == owner);
-    let gid_may = gid == KEEP || (who.uid.fs == owner && (who.is_in(gid) || gid == group));
-    uid_stays && gid_may
 }
 
 pub(super) fn truncate(tracer: &mut Tracer, call: &Call) -> Outcome {
