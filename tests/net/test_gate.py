@@ -1,13 +1,15 @@
-"""The network `gate`: sockets of this machine, told where they may go."""
+"""The network `gate`: sockets of this machine, told where they may go; with namespaces, and in a pod without."""
 
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 
-from conftest import Run
+from conftest import Run, runner
 from net.conftest import Start, wait_for
+from trap.conftest import runner_in
 
 GATE = ("--network", "gate")
 
@@ -23,6 +25,12 @@ server = socketserver.ThreadingTCPServer(("0.0.0.0", 80), Talk)
 assert server.socket.getsockname() == ("0.0.0.0", 80)
 print("ready"); server.serve_forever()
 """
+
+
+@pytest.fixture(params=["userns", "trap"])
+def duckweed(request: pytest.FixtureRequest, root: Path) -> Run:
+    """A runner with each isolation."""
+    return runner_in("pod", root) if request.param == "trap" else runner(root)
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +143,9 @@ def test_a_port_in_use_is_refused_before_the_start_and_free_after_the_end(
     assert refused.returncode == 125 and "port is already allocated" in refused.stderr
     duckweed("stop", "-t", "0", name, check=True)
     wait_for(
-        lambda: duckweed("run", "--rm", "-p", f"127.0.0.1:{port}:80", "host", "/bin/true").returncode == 0
+        lambda: (
+            duckweed("run", "--rm", *GATE, "-p", f"127.0.0.1:{port}:80", "host", "/bin/true").returncode == 0
+        )
     )
 
 
@@ -149,3 +159,5 @@ def test_where_interfaces_are_refused_the_gate_is_the_default(
     monkeypatch.setenv("DUCKWEED_PRETEND", "no-netns")
     done = duckweed("run", "--rm", "host", "/usr/bin/python3", "-c", script)
     assert done.stdout == "('0.0.0.0', 80)\n", done.stderr
+    named = duckweed("run", "--rm", "--network", "bridge", "host", "/usr/bin/python3", "-c", script)
+    assert named.stdout == "('0.0.0.0', 80)\n", named.stderr

@@ -141,12 +141,6 @@ def test_the_machines_own_tree_is_an_image(pod: Run) -> None:
     assert Path("/etc/passwd").read_text().splitlines()[-1] != "changed" and not Path("/made").exists()
 
 
-def test_networks_that_cannot_be_had_are_refused(pod: Run) -> None:
-    done = pod("run", "--rm", "--network", "none", "users", "true")
-    assert done.returncode == 125 and "network `none`" in done.stderr
-    assert pod("run", "--rm", "-p", "8080:80", "users", "true").returncode == 125
-
-
 def _living(directory: Path) -> list[int]:
     found = []
     for entry in os.listdir("/proc"):

@@ -18,7 +18,7 @@ from duckweed.build.run_mounts import RunMounts, make_points
 from duckweed.build.tree import LayeredTree
 from duckweed.build.wording import run_text
 from duckweed.containers import spec, supervisor
-from duckweed.containers.network import HOST, NONE, hosts_file, resolver_file
+from duckweed.containers.network import GATE, HOST, NONE, gate_of_none, hosts_file, resolver_file
 from duckweed.containers.options import Options
 from duckweed.containers.shared_namespace import NUMBER
 from duckweed.errors import BuildError, StartError
@@ -151,7 +151,7 @@ class RunStep:
         options = build.run_options()
         options.network = self.network
         if build.place.isolation == "trap":
-            options.network = _network_of_trap(self.network)
+            options.network = self.network if self.network in (NONE, HOST) else GATE
         options.privileged = self._one.flag("security") == "insecure"
         options.user = state.user
         environment = {**build.proxies, **state.environment, **self.mounts.environment}
@@ -217,20 +217,10 @@ def _with_mounts(config: dict[str, Any], mounts: list[dict[str, Any]]) -> dict[s
 def _network(build: Build, options: Options) -> dict[str, Any] | None:
     """The annotation's `network`: the way out that the engine's containers have."""
     if options.network in (NONE, HOST):
-        return None
+        return gate_of_none(build.place) if options.network == NONE else None
     from duckweed.containers import membership
 
     return membership.annotation(build.engine, options.network, membership.wishes(options, {}), {})
-
-
-def _network_of_trap(asked: str) -> str:
-    """The one network that steps have without namespaces. Raises BuildError for none."""
-    if asked == NONE:
-        raise BuildError(
-            "a RUN without a network needs a network namespace, and the trap isolation has none",
-            "leave `--network=none` out",
-        )
-    return HOST
 
 
 def _texts(options: Options) -> dict[str, str]:

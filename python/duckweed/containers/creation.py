@@ -15,9 +15,9 @@ import time
 from duckweed.containers import inspect, spec
 from duckweed.containers.mount_points import is_empty_directory, resolve, wanted_mounts
 from duckweed.containers.names import random_name
-from duckweed.containers.network import ADDRESS, HOST, NONE, has_link, hosts_file, resolver_file
+from duckweed.containers.network import ADDRESS, HOST, NONE, gate_of_none, has_link, hosts_file, resolver_file
 from duckweed.containers.quantities import rfc3339
-from duckweed.errors import NameInUse, StoreError, Unsupported, UsageError
+from duckweed.errors import NameInUse, StoreError, UsageError
 from duckweed.oci.platform import Platform
 from duckweed.store import scratch, within
 from duckweed.store.tree import remove_tree
@@ -43,15 +43,6 @@ def write_file(path: str, text: str) -> None:
             data = data[os.write(fd, data) :]
     finally:
         os.close(fd)
-
-
-def refuse_for_trap(options: Options) -> None:
-    """What a container without namespaces cannot have. Raises Unsupported."""
-    if options.network == NONE:
-        raise Unsupported(
-            "the network `none` needs a network namespace, and the trap isolation has none",
-            "use `--network host`: the container then has this machine's network",
-        )
 
 
 class Plan:
@@ -88,8 +79,6 @@ class Plan:
         self.draft = store.draft() if is_drafted else store.reserve()
         # The networks it is in, with their claimed addresses (membership.py).
         self.joined: dict[str, dict[str, Any]] = {}
-        if self.place.isolation == "trap":
-            refuse_for_trap(options)
         if options.network != NONE or options.publish or options.publish_all:
             self._connect()
 
@@ -181,7 +170,7 @@ class Plan:
     def network(self) -> dict[str, Any] | None:
         """The annotation's `network`; None without a network that is ours to make."""
         if self.options.network in (NONE, HOST):
-            return None
+            return gate_of_none(self.place) if self.options.network == NONE else None
         from duckweed.containers import membership
 
         return membership.annotation(self.engine, self.options.network, self.link(), self.joined)

@@ -16,7 +16,7 @@ import os
 
 from duckweed import _core
 from duckweed.containers import creation, spec, supervisor
-from duckweed.containers.network import DEFAULT, HOST, NONE, SHARED
+from duckweed.containers.network import DEFAULT, NONE, SHARED
 from duckweed.containers.options import parse
 from duckweed.containers.shared_namespace import NUMBER
 from duckweed.errors import CommandFailed, UsageError
@@ -60,7 +60,7 @@ class Bundle:
         parsed.rm = True
         if parsed.network == DEFAULT and not (parsed.publish or parsed.publish_all):
             # A network costs more than all the rest of a short run (docs/network.md); who needs one says so.
-            parsed.network = HOST if engine.place(parsed.isolation).isolation == "trap" else NONE
+            parsed.network = NONE
         found = find_image(engine, image, parsed.pull, parsed.platform)
         if parsed.platform:
             creation.check_platform(found, parsed.platform)

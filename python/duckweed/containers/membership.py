@@ -27,6 +27,9 @@ def decide_mode(options: Options, place: Place) -> str:
     if mode == modes.DEFAULT:
         poorer = modes.NONE if "network" in place.namespaces else modes.HOST
         mode = modes.BRIDGE if place.link else modes.GATE if place.gate else poorer
+    elif mode == modes.BRIDGE and place.gate and not place.link:
+        # What is asked for is a network of one's own with a way out, and that it is.
+        mode = modes.GATE
     elif mode == modes.GATE and not place.gate:
         raise Unsupported(
             "cannot give the container the network `gate`: system calls cannot be answered from outside here",

@@ -15,6 +15,9 @@ from duckweed.errors import UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
+
+    from duckweed.containers.place import Place
 
 DEFAULT = "default"
 BRIDGE = "bridge"
@@ -66,6 +69,11 @@ def has_link(network: str) -> bool:
 def is_named(network: str) -> bool:
     """Whether this is a network that somebody made."""
     return has_link(network) and network not in (BRIDGE, DEFAULT, GATE)
+
+
+def gate_of_none(place: Place) -> dict[str, Any] | None:
+    """The annotation's `network` for `--network none`: without a namespace a gate that leads nowhere."""
+    return {"socket_gate": True, "alone": True} if place.isolation == "trap" else None
 
 
 def is_address(text: str) -> bool:

@@ -132,6 +132,7 @@ def _trap(facts: Facts, refused: str, running: RunningPlace | None) -> Choice:
     uid, gid = facts.process["uid"], facts.process["gid"]
     choice.uid_map, choice.gid_map = [(0, uid, 1)], [(0, gid, 1)]
     choice.root_emulation = "full"
+    choice.gate = True
     if refused:
         from duckweed.host.refusals import userns_finding
 
@@ -139,7 +140,7 @@ def _trap(facts: Facts, refused: str, running: RunningPlace | None) -> Choice:
         means = finding.means if finding else f"{facts.detail(refused)} was refused"
         choice.notes.append(
             f"{means} {facts.why(refused)}".rstrip()
-            + "; using the trap isolation, which shares this machine's network and process ids (docs/trap.md)"
+            + "; using the trap isolation, which shares this machine's process ids (docs/trap.md)"
         )
     if not facts.ok("landlock"):
         choice.notes.append(

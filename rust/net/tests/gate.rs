@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 use duckweed_net::gate::front::CALLS;
 use duckweed_net::gate::rules::Terms;
-use duckweed_net::gate::{Caller, Front, Reply, Rules};
+use duckweed_net::gate::{Caller, Front, Memory, Reply, Rules};
 use duckweed_net::stack::Addresses;
 use proptest::prelude::*;
 use rustix::io::Errno;
@@ -23,7 +23,7 @@ struct Program {
     descriptors: HashMap<i32, OwnedFd>,
 }
 
-impl Caller for Program {
+impl Memory for Program {
     fn argument(&self, index: usize) -> u64 {
         self.arguments[index]
     }
@@ -42,7 +42,9 @@ impl Caller for Program {
         piece.copy_from_slice(bytes);
         Ok(())
     }
+}
 
+impl Caller for Program {
     fn descriptor(&self, number: i32) -> Result<OwnedFd, Errno> {
         self.descriptors.get(&number).ok_or(Errno::BADF)?.try_clone().map_err(|_| Errno::MFILE)
     }

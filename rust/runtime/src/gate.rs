@@ -1,23 +1,30 @@
 //! The socket gate in the process that answers a container's trapped calls.
 //!
-//! [`duckweed_net::gate`] decides and does; here it gets at the caller: memory as every
+//! [`duckweed_net::gate`] decides; here it gets at the caller: memory as every
 //! trapped call's is read, descriptors by pidfd_getfd(2). The process that answers is in the
 //! container's user namespace and still in the host's network, so a socket that it makes is the host's, with
-//! no right there that the user has not.
+//! no right there that the user has not. In the trap isolation there is a tracer instead ([`of_tracer`]), which knows a socket
+//! by its inode and has its tracees make the calls.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use duckweed_net::gate::front::CALLS;
 use duckweed_net::gate::rules::Terms;
-use duckweed_net::gate::{Caller, Front, Reply, Rules};
+use duckweed_net::gate::{Caller, Front, Memory, Reply, Rules};
 use duckweed_trap::call::{Call, Outcome, Verdict, UNREADABLE};
 use duckweed_trap::emulator::Answers;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use tracer::of_tracer;
+
 use crate::seccomp::policy::{find, Machine};
+
+#[cfg(target_arch = "x86_64")]
+mod tracer;
 
 /// PIDFD_THREAD (6.9): a thread that is not its process's first.
 const THREAD: PidfdFlags = PidfdFlags::from_bits_retain(OFlags::EXCL.bits());
@@ -77,7 +84,7 @@ struct Asker<'a> {
     proc: BorrowedFd<'a>,
 }
 
-impl Caller for Asker<'_> {
+impl Memory for Asker<'_> {
     fn argument(&self, index: usize) -> u64 {
         self.call.long(index)
     }
@@ -89,7 +96,9 @@ impl Caller for Asker<'_> {
     fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
         self.call.write_at(address, bytes)
     }
+}
 
+impl Caller for Asker<'_> {
     fn descriptor(&self, number: i32) -> Result<OwnedFd, Errno> {
         let thread = Pid::from_raw(self.call.pid).ok_or(Errno::SRCH)?;
         // A process's first thread needs no flag; before 6.9 the others need their process's number.

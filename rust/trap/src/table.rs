@@ -29,6 +29,8 @@ pub enum When {
     Options,
     /// SO_PEERCRED.
     PeerCredentials,
+    /// IPV6_V6ONLY.
+    V6Only,
     /// This argument is RLIMIT_LOCKS, which carries credentials.
     Limit(u8),
 }

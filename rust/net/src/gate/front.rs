@@ -7,45 +7,17 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{fcntl_getfl, fcntl_setfl, OFlags};
 use rustix::io::Errno;
 use rustix::net::{
-    ipproto, sockopt, AddressFamily, Protocol as Number, SendFlags, SocketAddrAny, SocketFlags, SocketType,
+    sockopt, AddressFamily, Protocol as Number, SendFlags, SocketAddrAny, SocketFlags, SocketType,
 };
 
+use super::caller::{address, at_most, is_unspecified, tell, Caller, Message, FAST_OPEN, MOST_PARTS};
+use super::kinds::{admit, Admitted};
 use super::rules::{fit, Kind, Protocol, Rules};
-use super::socket_address::{encode, parse, LONGEST};
 
-/// The largest datagram.
-const LARGEST: usize = 65_507;
-/// iovec's of one message, UIO_MAXIOV; messages of one sendmmsg, the same.
-const MOST_PARTS: u64 = 1024;
 /// Flags of a sent datagram that mean something to us: MSG_DONTROUTE, MSG_MORE, MSG_CONFIRM.
 const PASSED_ON: u32 = 0x4 | 0x8000 | 0x800;
-/// MSG_FASTOPEN.
-const FAST_OPEN: u32 = 0x2000_0000;
 /// How long a full socket may keep us.
 const PATIENCE_MS: i64 = 20;
-/// SOL_UDP, UDP_SEGMENT: a payload to be cut up (linux/udp.h).
-const UDP_SEGMENT: (i32, i32) = (17, 103);
-
-/// Who made the call.
-pub trait Caller {
-    /// An argument, as it was in the register.
-    fn argument(&self, index: usize) -> u64;
-    /// Fills `into` from its memory.
-    ///
-    /// # Errors
-    /// EFAULT.
-    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Errno>;
-    /// Writes to its memory.
-    ///
-    /// # Errors
-    /// EFAULT.
-    fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno>;
-    /// A copy of one of its descriptors.
-    ///
-    /// # Errors
-    /// EBADF.
-    fn descriptor(&self, number: i32) -> Result<OwnedFd, Errno>;
-}
 
 /// What becomes of the call.
 #[derive(Debug)]
@@ -120,29 +92,15 @@ impl Front {
 
     /// socket(2): born in our network.
     fn socket(&mut self, caller: &dyn Caller) -> Outcome {
-        let family = AddressFamily::from_raw(caller.argument(0) as u16);
-        let (kind, number) = (caller.argument(1) as u32, caller.argument(2) as u32);
-        match family {
-            AddressFamily::INET | AddressFamily::INET6 => {}
-            // Both are of the container's namespaces.
-            AddressFamily::UNIX | AddressFamily::NETLINK => return GO_ON,
-            _ => return Err(Errno::AFNOSUPPORT),
-        }
+        let (family, kind, number) =
+            (caller.argument(0), caller.argument(1) as u32, caller.argument(2) as u32);
+        // Other families that are let in are of the container's namespaces.
+        let Admitted::Ours(_) = admit(family as u32, kind, number)? else { return GO_ON };
         let flags =
             SocketFlags::from_bits_retain(kind & (SocketFlags::NONBLOCK | SocketFlags::CLOEXEC).bits());
         let kind = SocketType::from_raw(kind & !flags.bits());
-        let number = NonZeroU32::new(number).map(Number::from_raw);
-        let is_known = match kind {
-            SocketType::STREAM => [None, Some(ipproto::TCP)].contains(&number),
-            SocketType::DGRAM => {
-                [None, Some(ipproto::UDP), Some(ipproto::ICMP), Some(ipproto::ICMPV6)].contains(&number)
-            }
-            SocketType::RAW => return Err(Errno::PERM),
-            _ => false,
-        };
-        if !is_known {
-            return Err(Errno::PROTONOSUPPORT);
-        }
+        let (family, number) =
+            (AddressFamily::from_raw(family as u16), NonZeroU32::new(number).map(Number::from_raw));
         let socket = rustix::net::socket_with(family, kind, flags | SocketFlags::CLOEXEC, number)?;
         Ok(Reply::Socket { socket, close_on_exec: flags.contains(SocketFlags::CLOEXEC) })
     }
@@ -343,14 +301,16 @@ impl Front {
         let Some(socket) = Self::known(caller)? else { return GO_ON };
         let is_connected = rustix::net::getpeername(&socket.fd).is_ok_and(|peer| peer.is_some());
         let host = SocketAddr::try_from(rustix::net::getsockname(&socket.fd)?)?;
-        answer(caller, self.rules.local(socket.kind, host, is_connected))
+        tell(caller, self.rules.local(socket.kind, host, is_connected))?;
+        DONE
     }
 
     fn getpeername(&mut self, caller: &dyn Caller) -> Outcome {
         let Some(socket) = Self::known(caller)? else { return GO_ON };
         let host: Option<SocketAddrAny> = rustix::net::getpeername(&socket.fd)?;
         let host = SocketAddr::try_from(host.ok_or(Errno::NOTCONN)?)?;
-        answer(caller, self.rules.peer(socket.kind, host))
+        tell(caller, self.rules.peer(socket.kind, host))?;
+        DONE
     }
 }
 
@@ -362,119 +322,4 @@ fn is_bound(socket: &OwnedFd) -> bool {
 fn is_impatient(socket: &Socket, flags: u32) -> bool {
     flags & SendFlags::DONTWAIT.bits() != 0
         || fcntl_getfl(&socket.fd).is_ok_and(|flags| flags.contains(OFlags::NONBLOCK))
-}
-
-fn at_most(length: usize) -> Result<usize, Errno> {
-    if length > LARGEST {
-        return Err(Errno::MSGSIZE);
-    }
-    Ok(length)
-}
-
-fn address_bytes(caller: &dyn Caller, at: u64, length: u64) -> Result<Vec<u8>, Errno> {
-    // 128 is sizeof(struct sockaddr_storage), the most the kernel takes.
-    if length > 128 {
-        return Err(Errno::INVAL);
-    }
-    let mut bytes = vec![0; (length as usize).min(LONGEST)];
-    caller.read(at, &mut bytes)?;
-    Ok(bytes)
-}
-
-fn address(caller: &dyn Caller, at: u64, length: u64) -> Result<SocketAddr, Errno> {
-    let bytes = address_bytes(caller, at, length)?;
-    parse(&bytes).ok_or(if bytes.len() < 16 { Errno::INVAL } else { Errno::AFNOSUPPORT })
-}
-
-fn is_unspecified(caller: &dyn Caller, at: u64, length: u64) -> Result<bool, Errno> {
-    Ok(address_bytes(caller, at, length)?.get(..2) == Some(&[0, 0]))
-}
-
-/// Fills the address that the caller has room for, and says how long it is.
-fn answer(caller: &dyn Caller, address: SocketAddr) -> Outcome {
-    let bytes = encode(address);
-    let mut room = [0; 4];
-    caller.read(caller.argument(2), &mut room)?;
-    let room = i32::from_ne_bytes(room);
-    let room = usize::try_from(room).map_err(|_| Errno::INVAL)?;
-    caller.write(caller.argument(1), &bytes[..room.min(bytes.len())])?;
-    caller.write(caller.argument(2), &u32::try_from(bytes.len()).unwrap_or(0).to_ne_bytes())?;
-    DONE
-}
-
-/// `struct msghdr`, as a 64-bit program has it.
-struct Message {
-    name: u64,
-    name_length: u32,
-    parts: u64,
-    count: u64,
-    control: u64,
-    control_length: u64,
-}
-
-impl Message {
-    const LENGTH: u64 = 56;
-    /// `struct mmsghdr`.
-    const LENGTH_OF_SEVERAL: u64 = 64;
-
-    fn read(caller: &dyn Caller, at: u64) -> Result<Self, Errno> {
-        let mut bytes = [0; Self::LENGTH as usize];
-        caller.read(at, &mut bytes)?;
-        let long = |at: usize| {
-            let mut long = [0; 8];
-            long.copy_from_slice(&bytes[at..at + 8]);
-            u64::from_ne_bytes(long)
-        };
-        Ok(Self {
-            name: long(0),
-            name_length: long(8) as u32,
-            parts: long(16),
-            count: long(24),
-            control: long(32),
-            control_length: long(40),
-        })
-    }
-
-    fn payload(&self, caller: &dyn Caller) -> Result<Vec<u8>, Errno> {
-        if self.count > MOST_PARTS {
-            return Err(Errno::MSGSIZE);
-        }
-        let mut table = vec![0; self.count as usize * 16];
-        caller.read(self.parts, &mut table)?;
-        let mut payload = Vec::new();
-        for part in table.chunks_exact(16) {
-            let (mut base, mut length) = ([0; 8], [0; 8]);
-            base.copy_from_slice(&part[..8]);
-            length.copy_from_slice(&part[8..]);
-            let length = usize::try_from(u64::from_ne_bytes(length)).unwrap_or(usize::MAX);
-            let from = payload.len();
-            payload.resize(from + at_most(length)?, 0);
-            at_most(payload.len())?;
-            caller.read(u64::from_ne_bytes(base), &mut payload[from..])?;
-        }
-        Ok(payload)
-    }
-
-    /// The length that the payload is to be cut into. Other control data says where from, and that is ours to say.
-    fn segment(&self, caller: &dyn Caller) -> Result<Option<usize>, Errno> {
-        let mut bytes = vec![0; self.control_length.min(512) as usize];
-        if self.control == 0 {
-            return Ok(None);
-        }
-        caller.read(self.control, &mut bytes)?;
-        let mut rest = &bytes[..];
-        while let Some(header) = rest.get(..16) {
-            let word =
-                |at: usize| i32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-            let length = usize::try_from(word(0)).unwrap_or(0);
-            if length < 16 || length > rest.len() {
-                break;
-            }
-            if (word(8), word(12)) == UDP_SEGMENT {
-                return Ok(rest.get(16..18).map(|size| usize::from(u16::from_ne_bytes([size[0], size[1]]))));
-            }
-            rest = rest.get(length.next_multiple_of(8)..).unwrap_or_default();
-        }
-        Ok(None)
-    }
 }

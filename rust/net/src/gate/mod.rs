@@ -41,9 +41,13 @@
 //!   other families, go on in the kernel, which reads memory and descriptor again: a program that races itself
 //!   can send a datagram where it should not. Its namespaces, not the gate, are what holds it.
 
+pub mod caller;
 pub mod front;
+pub mod kinds;
+pub mod rewrite;
 pub mod rules;
 mod socket_address;
 
-pub use front::{Caller, Front, Reply};
+pub use caller::{Caller, Memory, Stopped};
+pub use front::{Front, Reply};
 pub use rules::{Protocol, Rules, Way};

@@ -100,6 +100,22 @@ pub struct Terms {
     pub ways: Vec<Way>,
 }
 
+impl Terms {
+    /// For a container that reaches nobody.
+    #[must_use]
+    pub fn alone(addresses: Addresses, number: u32) -> Self {
+        Self {
+            addresses,
+            number,
+            host_loopback: false,
+            reaches_out: false,
+            outside: [None, None],
+            servers: Vec::new(),
+            ways: Vec::new(),
+        }
+    }
+}
+
 impl Rules {
     /// The rules, with nothing bound.
     #[must_use]

@@ -40,6 +40,8 @@ pub struct Network {
     /// No link: its sockets are the host's, told where they may go.
     #[serde(rename = "socket_gate")]
     pub gate: bool,
+    /// Behind the gate there is nobody but the container itself.
+    pub alone: bool,
     /// Name servers to ask instead of the host's.
     pub servers: Vec<IpAddr>,
     /// Ports of the host that lead in.

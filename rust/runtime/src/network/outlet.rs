@@ -35,6 +35,12 @@ impl Outlet {
 
     /// What the socket gate is told.
     pub fn terms(&self, network: &Network) -> Terms {
+        let mut number = [0; 4];
+        let _ = rustix::rand::getrandom(&mut number, rustix::rand::GetRandomFlags::empty());
+        let number = u32::from_ne_bytes(number);
+        if network.alone {
+            return Terms::alone(self.link.addresses, number);
+        }
         let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         let servers = if network.servers.is_empty() { servers(&text) } else { network.servers.clone() };
         let way = |port: &Published| {
@@ -42,11 +48,9 @@ impl Outlet {
             let host = SocketAddr::new(port.ip.parse().ok()?, port.host);
             Some(gate::Way { protocol, port: port.container, host })
         };
-        let mut number = [0; 4];
-        let _ = rustix::rand::getrandom(&mut number, rustix::rand::GetRandomFlags::empty());
         Terms {
             addresses: self.link.addresses,
-            number: u32::from_ne_bytes(number),
+            number,
             host_loopback: network.host_loopback,
             reaches_out: !network.internal,
             outside: [own_address(true), own_address(false)],

@@ -127,7 +127,7 @@ fn filters(bundle: &Bundle, is_privileged: bool) -> Result<(), StartError> {
     if let Some(program) = own {
         install(&program, flags)?;
     }
-    install(&duckweed_trap::trace::filter::program(), 0)
+    install(&duckweed_trap::trace::filter::program(bundle.block.has_gate()), 0)
 }
 
 /// Inside: finds its user, makes its directory, and becomes the program.

@@ -2,6 +2,8 @@
 
 use std::os::fd::AsFd;
 
+use duckweed_net::gate::rules::Terms;
+use duckweed_net::stack::Addresses;
 use duckweed_sys::clone::{self, Fork};
 use duckweed_trap::credentials::Credentials;
 use duckweed_trap::emulator::{world, Start};
@@ -130,15 +132,28 @@ fn tracer_of(bundle: &Bundle) -> Result<Tracer, StartError> {
         domainname: bundle.spec.domainname.clone().into_bytes(),
         host_ids: own,
         short: short.into_bytes(),
+        mark: mark(),
         capabilities,
         no_new_privileges,
     };
     let mut tracer = Tracer::new(layout.union, world, settings);
+    if bundle.block.has_gate() {
+        // Whoever has not said where its sockets may go lets them go nowhere.
+        let alone = || Terms::alone(Addresses::default(), std::process::id());
+        tracer.gate = Some(crate::gate::of_tracer(bundle.gate.clone().unwrap_or_else(alone)));
+    }
     for (point, is_directory) in layout.points {
         // A read-only root has the points that it has.
         let _ = tracer.make_mount_point(point, is_directory);
     }
     Ok(tracer)
+}
+
+/// Nobody else's, most likely.
+fn mark() -> Vec<u8> {
+    let mut number = [0; 4];
+    let _ = rustix::rand::getrandom(&mut number, rustix::rand::GetRandomFlags::empty());
+    format!("dw{:08x}:", u32::from_ne_bytes(number)).into_bytes()
 }
 
 /// Hears the supervisor in a thread of its own.

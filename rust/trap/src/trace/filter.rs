@@ -46,8 +46,18 @@ fn argument(index: u8) -> (u32, u32) {
     (low, low + 4)
 }
 
-/// The program. A call that the table lets through is allowed by number alone, which the kernel remembers.
-pub fn program() -> Vec<Instruction> {
+/// What becomes of a call in a container that has a gate for its sockets, or none.
+fn fate_of(number: u16, fate: Fate, is_gated: bool) -> Fate {
+    let gated = super::sockets::GATED.iter().find(|(gated, _)| *gated == i64::from(number));
+    match gated {
+        Some((_, when)) if is_gated => Fate::Trace(*when),
+        _ => fate,
+    }
+}
+
+/// The program; `is_gated`: sockets are told where they may go. A call that the table lets through is allowed by number alone, which
+/// the kernel remembers.
+pub fn program(is_gated: bool) -> Vec<Instruction> {
     let mut out = vec![
         instruction(LOAD, 0, 0, ARCH),
         instruction(EQUAL, 1, 0, AUDIT_ARCH_X86_64),
@@ -65,7 +75,7 @@ pub fn program() -> Vec<Instruction> {
             out.push(instruction(RETURN, 0, 0, errno(libc::ENOSYS)));
         }
         expected = number + 1;
-        let body = body(*fate);
+        let body = body(fate_of(*number, *fate, is_gated));
         if !body.is_empty() {
             out.push(instruction(EQUAL, 0, body.len() as u8, u32::from(*number)));
             out.extend(body);
@@ -108,6 +118,23 @@ fn body(fate: Fate) -> Vec<Instruction> {
             end(TRACE),
             end(ALLOW),
         ],
+        // Multicast groups are joined on interfaces of the machine's.
+        Fate::Trace(When::V6Only) => {
+            let level = |level: u32, options: &[(u32, u32)]| {
+                let mut inner = one_of(argument(2).0, options.iter().copied());
+                inner.insert(0, instruction(EQUAL, 0, inner.len() as u8, level));
+                inner
+            };
+            let refused =
+                |options: &'static [u32]| options.iter().map(|option| (*option, errno(libc::ENODEV)));
+            let v4: Vec<_> = refused(&[35, 39, 42, 46]).collect();
+            let v6: Vec<_> = refused(&[20, 42, 46]).chain([(26, TRACE)]).collect();
+            let mut out = vec![instruction(LOAD, 0, 0, argument(1).0)];
+            out.extend(level(libc::IPPROTO_IP as u32, &v4));
+            out.extend(level(libc::IPPROTO_IPV6 as u32, &v6));
+            out.push(end(ALLOW));
+            out
+        }
         Fate::Trace(When::Limit(index)) => {
             one_of(argument(index).0, std::iter::once((rustix::process::Resource::Locks as u32, TRACE)))
         }
@@ -140,8 +167,9 @@ mod tests {
 
     #[test]
     fn the_program_is_short_enough_and_ends() {
-        let program = program();
-        assert!(program.len() < 4096, "{}", program.len());
-        assert_eq!(program.last().map(|last| last.code), Some(RETURN));
+        for program in [program(false), program(true)] {
+            assert!(program.len() < 4096, "{}", program.len());
+            assert_eq!(program.last().map(|last| last.code), Some(RETURN));
+        }
     }
 }

@@ -41,7 +41,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use duckweed_sys::ptrace::{self, Resume};
+use duckweed_sys::ptrace::{self, Registers, Resume};
 use rustix::fs::{FileType, Mode, CWD};
 use rustix::io::Errno;
 
@@ -51,6 +51,7 @@ use crate::owners::{Key, Record};
 use crate::table;
 use crate::union::{Copied, Follow, Union};
 use crate::world::World;
+pub use sockets::Gate;
 pub use start::{Arrival, Inbox};
 use tracee::{Process, Tracee};
 
@@ -130,6 +131,8 @@ pub struct Settings {
     pub host_ids: (u32, u32),
     /// A directory with a short name, for sockets.
     pub short: Vec<u8>,
+    /// What abstract names of sockets begin with outside, when there is a gate.
+    pub mark: Vec<u8>,
     /// What the container's root may.
     pub capabilities: u64,
     /// Setuid programs mean nothing.
@@ -159,6 +162,12 @@ pub struct Tracer {
     /// The numbers of the terminals that are the container's.
     terminals: HashSet<u32>,
     company: company::Company,
+    /// Who gives its sockets addresses; `None`: it has the machine's.
+    pub gate: Option<Gate>,
+    /// What is run when the call that has just ended is not all.
+    again: Option<Run>,
+    /// The arguments that it was run with.
+    ran: [u64; 6],
     /// The container's first process.
     init: i32,
     is_ending: bool,
@@ -181,6 +190,9 @@ impl Tracer {
             short_directories: HashMap::new(),
             terminals: HashSet::new(),
             company: company::Company::default(),
+            gate: None,
+            again: None,
+            ran: [0; 6],
             init: 0,
             is_ending: false,
             trace_unknown: std::env::var_os("DUCKWEED_TRACE_UNKNOWN").is_some(),
@@ -311,6 +323,11 @@ impl Tracer {
         if signal == libc::SIGTRAP && self.tracees[&pid].is_starting() {
             return self.image_ready(pid);
         }
+        if let Some(pending) = self.tracees.get_mut(&pid).and_then(|tracee| tracee.between_calls()) {
+            // Its registers are not the program's.
+            pending.signals.push(signal);
+            return ptrace::resume(pid, Resume::ToExit, 0);
+        }
         ptrace::resume(pid, Resume::Continue, signal)
     }
 
@@ -385,6 +402,9 @@ impl Tracer {
         if self.tracees[&pid].is_starting() {
             return ptrace::resume(pid, Resume::Continue, 0);
         }
+        if self.tracees[&pid].pending.as_ref().is_some_and(|pending| pending.is_further) {
+            return ptrace::resume(pid, Resume::ToExit, 0);
+        }
         let call = Call::with(
             pid,
             [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9],
@@ -399,8 +419,7 @@ impl Tracer {
             Ok(Action::Run(run)) => match self.prepare(pid, &registers, &run) {
                 Ok((changed, slot)) => {
                     let tracee = self.tracees.get_mut(&pid).ok_or_else(gone)?;
-                    tracee.pending =
-                        Some(tracee::Pending { before: registers, call, after: run.after, slot });
+                    tracee.pending = Some(tracee::Pending::new(registers, call, run.after, slot));
                     ptrace::set_registers(pid, &changed)?;
                     ptrace::resume(pid, Resume::ToExit, 0)
                 }
@@ -451,18 +470,33 @@ impl Tracer {
 
     /// The call that a tracee ran for us has ended.
     fn call_ended(&mut self, pid: i32) -> io::Result<()> {
-        let Some(pending) = self.tracees.get_mut(&pid).and_then(|tracee| tracee.pending.take()) else {
+        let Some(tracee) = self.tracees.get_mut(&pid) else { return Err(gone()) };
+        if let Some(pending) = tracee.between_calls() {
+            pending.is_between = false;
+            return ptrace::resume(pid, Resume::ToExit, 0);
+        }
+        let Some(mut pending) = tracee.pending.take() else {
             return ptrace::resume(pid, Resume::Continue, 0);
         };
         let now = ptrace::registers(pid)?;
         let mut result = now.rax as i64;
-        let was = result;
-        if let Some(after) = pending.after {
+        if let Some(after) = pending.after.take() {
+            self.ran = [now.rdi, now.rsi, now.rdx, now.r10, now.r8, now.r9];
             after(self, &pending.call, &mut result);
             self.settle();
         }
-        if let (Some(slot), Some(tracee)) = (pending.slot, self.tracees.get(&pid)) {
+        if let (Some(slot), Some(tracee)) = (pending.slot.take(), self.tracees.get(&pid)) {
             tracee.memory.give_back(slot);
+        }
+        if let Some(run) = self.again.take() {
+            match self.run_again(pid, &mut pending, run, now.rip)? {
+                Ok(()) => return self.keep(pid, pending),
+                Err(errno) => result = -i64::from(errno.raw_os_error()),
+            }
+        }
+        for signal in &pending.signals {
+            let process = self.tracees.get(&pid).map_or(pid, |tracee| tracee.process);
+            let _ = ptrace::signal_thread(process, pid, *signal);
         }
         let mut registers = pending.before;
         registers.rax = result as u64;
@@ -471,9 +505,52 @@ impl Tracer {
         registers.r11 = now.r11;
         registers.eflags = now.eflags;
         // A call that a signal interrupted begins anew, as it was written.
-        let _ = was;
         ptrace::set_registers(pid, &registers)?;
         ptrace::resume(pid, Resume::Continue, 0)
+    }
+
+    /// Has a tracee make one more call before its own is over: it goes back to the instruction that made it.
+    fn run_again(
+        &mut self,
+        pid: i32,
+        pending: &mut tracee::Pending,
+        run: Run,
+        after_call: u64,
+    ) -> io::Result<Result<(), Errno>> {
+        let (changed, slot) = match self.prepare(pid, &pending.before, &run) {
+            Ok(prepared) => prepared,
+            Err(errno) => return Ok(Err(errno)),
+        };
+        /// The length of `syscall`.
+        const INSTRUCTION: u64 = 2;
+        (pending.after, pending.slot) = (run.after, slot);
+        (pending.is_further, pending.is_between) = (true, true);
+        let number = changed.orig_rax;
+        // No call ends here, so none is begun anew.
+        let changed = Registers { rax: number, orig_rax: u64::MAX, rip: after_call - INSTRUCTION, ..changed };
+        ptrace::set_registers(pid, &changed)?;
+        Ok(Ok(()))
+    }
+
+    fn keep(&mut self, pid: i32, pending: tracee::Pending) -> io::Result<()> {
+        self.tracees.get_mut(&pid).ok_or_else(gone)?.pending = Some(pending);
+        ptrace::resume(pid, Resume::ToExit, 0)
+    }
+
+    /// To be called by what follows a call: this is run next, and the caller's call ends with it.
+    pub fn go_on_with(&mut self, run: Run) {
+        self.again = Some(run);
+    }
+
+    /// For what follows a call: the arguments that it was run with.
+    #[must_use]
+    pub fn ran(&self) -> [u64; 6] {
+        self.ran
+    }
+
+    /// The processes of the container.
+    pub fn processes(&self) -> impl Iterator<Item = i32> + '_ {
+        self.processes.keys().copied()
     }
 }
 

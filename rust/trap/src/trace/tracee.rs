@@ -28,6 +28,11 @@ impl Tracee {
         Self { process: pid, memory: Rc::new(Memory::default()), pending: None, next: None, start: None }
     }
 
+    /// Its call, when one has ended and the next that is run for it has not begun.
+    pub fn between_calls(&mut self) -> Option<&mut Pending> {
+        self.pending.as_mut().filter(|pending| pending.is_between)
+    }
+
     /// Whether its program is being put in place.
     pub fn is_starting(&self) -> bool {
         self.start.is_some()
@@ -40,6 +45,18 @@ pub(super) struct Pending {
     pub call: Call,
     pub after: Option<After>,
     pub slot: Option<u32>,
+    /// It is not the first that is run in the place of the caller's.
+    pub is_further: bool,
+    /// The one before has ended and this has not begun.
+    pub is_between: bool,
+    /// Signals that came meanwhile: handlers would see registers of ours.
+    pub signals: Vec<i32>,
+}
+
+impl Pending {
+    pub fn new(before: Registers, call: Call, after: Option<After>, slot: Option<u32>) -> Self {
+        Self { before, call, after, slot, is_further: false, is_between: false, signals: Vec::new() }
+    }
 }
 
 /// A process.
