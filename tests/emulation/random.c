@@ -1,15 +1,19 @@
 /* Random calls about a few names, by root and by two users, and what each answers: `random SEED COUNT [root]`.
  *
- * Run with real ids and under emulation, with one seed, the lines must be the same.
+ * Run with real ids and under emulation, with one seed, the lines must be the same. Without `root` the caller becomes
+ * ann (1000, also in 1002), bob (1001) and root again every few calls.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 static unsigned long long state;
@@ -31,11 +35,15 @@ static const char *path(void) {
     int depth = 1 + !pick(2) + !pick(4);
     for (int i = 0; i < depth; i++) {
         if (i) strcat(out, "/");
-        strcat(out, names[pick(6)]);
+        strcat(out, i && !pick(12) ? ".." : names[pick(6)]);
     }
     if (!pick(15)) strcat(out, "/");
     if (!pick(40)) strcat(out, "/.");
     return out;
+}
+
+static const char *name_of(int number) {
+    return number ? strerrorname_np(number) : "done";
 }
 
 static void show(const char *what, const char *name, int result, struct stat *s) {
@@ -48,13 +56,24 @@ static void look(void) {
     struct stat s;
     struct statx x;
     const char *name = path();
-    switch (pick(4)) {
+    int mode;
+    char value[8];
+    switch (pick(7)) {
     case 0: show("lstat", name, lstat(name, &s), &s); break;
     case 1: show("stat", name, stat(name, &s), &s); break;
     case 2:
         if (statx(AT_FDCWD, name, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &x)) printf("statx %s: %s\n", name, strerrorname_np(errno));
         else printf("statx %s: %u:%u %o\n", name, x.stx_uid, x.stx_gid, x.stx_mode);
         break;
+    case 3:
+        mode = pick(8);
+        printf("access %s %o: %s\n", name, mode, name_of(access(name, mode) ? errno : 0));
+        break;
+    case 4:
+        mode = pick(8);
+        printf("eaccess %s %o: %s\n", name, mode, name_of(faccessat(AT_FDCWD, name, mode, AT_EACCESS) ? errno : 0));
+        break;
+    case 5: printf("getxattr %s: %s\n", name, name_of(getxattr(name, "user.x", value, sizeof value) < 0 ? errno : 0)); break;
     default: {
         int fd = open(name, O_RDONLY | O_NONBLOCK);
         show("fstat", name, fd < 0 ? -1 : fstat(fd, &s), &s);
@@ -63,19 +82,38 @@ static void look(void) {
     }
 }
 
+/* What is done to an open file: no way leads there. */
+static int on_descriptor(const char *name, unsigned uid, unsigned gid) {
+    static const int flags[] = {O_RDONLY, O_WRONLY, O_RDWR, O_RDONLY | O_DIRECTORY, O_WRONLY | O_TRUNC, O_RDONLY | O_NOFOLLOW};
+    int fd = open(name, flags[pick(6)] | O_NONBLOCK), which = pick(4), result = -1, saved;
+    if (fd < 0) return -1;
+    errno = 0;
+    switch (which) {
+    case 0: result = fchmod(fd, pick(010000)); break;
+    case 1: result = fchown(fd, uid, gid); break;
+    case 2: result = futimens(fd, NULL); break;
+    default: result = fsetxattr(fd, "user.x", "1", 1, 0);
+    }
+    saved = errno;
+    close(fd);
+    errno = saved;
+    return result;
+}
+
 static void act(void) {
     const char *one = path(), *other = path();
-    int fd, result = 0, which = pick(16);
-    unsigned uid = pick(4) ? 1000 + pick(3) : 0, gid = pick(3) ? 1000 + pick(3) : (unsigned)-1;
+    int fd, result = 0, which = pick(22);
+    unsigned uid = pick(4) ? 1000 + pick(3) : pick(2) ? 0 : (unsigned)-1, gid = pick(3) ? 1000 + pick(3) : (unsigned)-1;
+    struct timeval times[2] = {{1, 2}, {3, 4}};
     errno = 0;
     switch (which) {
     case 0: case 1:
-        fd = open(one, O_CREAT | O_WRONLY | O_NONBLOCK | (pick(2) ? O_EXCL : 0), 0666 & ~pick(0100));
+        fd = open(one, O_CREAT | O_WRONLY | O_NONBLOCK | (pick(2) ? O_EXCL : 0), (pick(3) ? 0666 : 07777) & ~pick(0100));
         result = fd < 0 ? -1 : 0;
         if (fd >= 0) close(fd);
         break;
-    case 2: result = mkdir(one, 0777); break;
-    case 3: result = symlink(pick(2) ? "a" : "b/c", one); break;
+    case 2: result = mkdir(one, pick(3) ? 0777 : pick(010000)); break;
+    case 3: result = symlink(pick(3) ? pick(2) ? "a" : "b/c" : pick(2) ? "d/." : "../w/e", one); break;
     case 4: result = link(one, other); break;
     case 5: result = linkat(AT_FDCWD, one, AT_FDCWD, other, AT_SYMLINK_FOLLOW); break;
     case 6: case 7: result = rename(one, other); break;
@@ -85,13 +123,25 @@ static void act(void) {
     case 11: case 12: result = chown(one, uid, gid); break;
     case 13: result = lchown(one, uid, gid); break;
     case 14: result = chmod(one, pick(010000)); break;
-    default: result = mknod(one, S_IFIFO | 0640, 0); break;
+    case 15: result = mknod(one, S_IFIFO | 0640, 0); break;
+    case 16: result = truncate(one, 0); break;
+    case 17: result = utimes(one, pick(2) ? times : NULL); break;
+    case 18: result = setxattr(one, "user.x", "1", 1, 0); break;
+    case 19: result = removexattr(one, "user.x"); break;
+    case 20:
+        result = chdir(one);
+        if (!result) printf("back: %s\n", name_of(chdir("/w") ? errno : 0));
+        break;
+    default: result = on_descriptor(one, uid, gid);
     }
-    printf("%d %s %s: %s\n", which, one, other, result ? strerrorname_np(errno) : "done");
+    printf("%d %s %s %d:%d: %s\n", which, one, other, uid, gid, name_of(result ? errno : 0));
 }
 
+/* The calls themselves: the library would have all threads do it. */
 static int own(unsigned uid) {
-    return syscall(SYS_setresuid, -1, 0, -1) || syscall(SYS_setresgid, -1, uid, -1) || syscall(SYS_setresuid, -1, uid, -1);
+    unsigned group = 1002;
+    return syscall(SYS_setresuid, -1, 0, -1) || syscall(SYS_setgroups, uid == 1000, &group) || syscall(SYS_setresgid, -1, uid, -1) ||
+           syscall(SYS_setresuid, -1, uid, -1);
 }
 
 int main(int count, char **words) {
@@ -102,6 +152,8 @@ int main(int count, char **words) {
     if (chdir("/w")) return 1;
     for (long left = atol(words[2]); left > 0; left--) {
         if (!pick(8) && count == 3) printf("as %d\n", own(pick(2) ? 0 : 1000 + pick(2)));
+        /* The top is everybody's again. */
+        if (!pick(50)) chmod("/w", 0777);
         if (pick(3)) act();
         else look();
     }

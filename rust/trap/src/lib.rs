@@ -52,6 +52,7 @@ pub mod table;
 pub mod trace;
 pub mod union;
 pub mod view;
+pub mod walk;
 pub mod world;
 
 /// How much is emulated.

@@ -60,6 +60,35 @@ pub fn may_give(who: &Credentials, (owner, group): (u32, u32), uid: u32, gid: u3
     uid_stays && gid_may
 }
 
+/// The permission bits that a file has after chown(2) by `who`: what made others its owner goes.
+pub fn mode_given(who: &Credentials, file: Facts<'_>) -> u32 {
+    let mode = file.mode & 0o7777;
+    if file.is_directory() {
+        return mode;
+    }
+    let keeps_set_gid = mode & 0o010 == 0 && may_set_gid(who, file.gid);
+    mode & if keeps_set_gid { 0o3777 } else { 0o1777 }
+}
+
+/// The permission bits that a file has when `who` has cut it short: what would make its user somebody else goes.
+pub fn mode_cut(who: &Credentials, file: Facts<'_>) -> u32 {
+    let is_regular = file.mode & 0o170_000 == 0o100_000;
+    if !is_regular || who.can(capability::FSETID) {
+        return file.mode & 0o7777;
+    }
+    mode_given(who, file)
+}
+
+/// The permission bits that chmod(2) by `who` gives: setgid is for a group that one is in.
+pub fn mode_set(who: &Credentials, file: Facts<'_>, wanted: u32) -> u32 {
+    wanted & if may_set_gid(who, file.gid) { 0o7777 } else { 0o5777 }
+}
+
+/// Whether a file of a group may be made setgid.
+pub fn may_set_gid(who: &Credentials, group: u32) -> bool {
+    who.is_in(group) || who.can(capability::FSETID)
+}
+
 fn granted(who: &Credentials, file: Facts<'_>) -> u32 {
     if who.uid.fs == file.uid {
         return file.mode >> 6 & 7;

@@ -132,6 +132,18 @@ impl View {
         Ok(At { is_beneath_proc: true, path: c_string(text.into_bytes())?, follow: true })
     }
 
+    /// Holds the caller's root directory.
+    ///
+    /// # Errors
+    /// ESRCH-like ones: it is gone.
+    pub fn root_of(&self, call: &Call) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match self.is_chrooted {
+            true => rustix::fs::openat(&self.proc, format!("{}/root", call.pid), flags, Mode::empty()),
+            false => rustix::fs::open("/", flags, Mode::empty()),
+        }
+    }
+
     /// As [`View::at`] for the calls with AT_EMPTY_PATH.
     pub fn at_or_descriptor(
         &self,
@@ -173,8 +185,8 @@ impl View {
         }
     }
 
-    /// The caller's number in the container's pid namespace.
-    fn inner_pid(&self, call: &Call, is_thread: bool) -> Option<String> {
+    /// The caller's number in the container's pid namespace, as /proc/self or /proc/thread-self has it.
+    pub fn inner_pid(&self, call: &Call, is_thread: bool) -> Option<String> {
         let status = self.read_proc(&format!("{}/status", call.pid)).ok()?;
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -240,9 +252,9 @@ impl View {
         rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, WANTED)
     }
 
-    /// What statx(2) says of a name, without following it.
-    pub fn stat_entry(&self, entry: &Entry) -> Result<Statx, Errno> {
-        rustix::fs::statx(&entry.directory, &entry.name, AtFlags::SYMLINK_NOFOLLOW, WANTED)
+    /// What statx(2) says of a name in a directory, without following it.
+    pub fn stat_name(&self, directory: impl AsFd, name: &CStr) -> Result<Statx, Errno> {
+        rustix::fs::statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, WANTED)
     }
 
     /// The place's path from the container's root, if it has one.

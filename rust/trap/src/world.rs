@@ -8,11 +8,12 @@ use rustix::io::Errno;
 
 use crate::bearer;
 use crate::call::{errno, Call};
-use crate::credentials::{Credentials, Known};
+use crate::credentials::{Credentials, Known, KEEP};
 use crate::owners::names::last_component;
-use crate::owners::{Key, Owners, Record, ACCESS_LIST, DEFAULT_LIST};
-use crate::permission::{allows, inherited, Facts, EXECUTE};
-use crate::view::{read_text, At, View};
+use crate::owners::{Key, Owners, Record, ACCESS_LIST, CAPABILITY, DEFAULT_LIST};
+use crate::permission::{allows, inherited, may_set_gid, mode_cut, Facts};
+use crate::view::{read_text, View};
+use crate::walk::Found;
 
 /// One container's emulation.
 #[derive(Debug)]
@@ -47,12 +48,23 @@ impl World {
         Ok(self.known.get(bearer::number_of(pid)?))
     }
 
+    /// The number of a caller's credentials.
+    ///
+    /// # Errors
+    /// ESRCH: it is gone.
+    pub fn number(&self, call: &Call) -> Result<u32, Errno> {
+        match self.known.are_all_root() {
+            true => Ok(0),
+            false => bearer::number_of(call.pid),
+        }
+    }
+
     /// Whether the caller is the root that the container began with, to whom the kernel itself gives the right answers.
     ///
     /// # Errors
     /// ESRCH: it is gone.
     pub fn is_plain_root(&self, call: &Call) -> Result<bool, Errno> {
-        Ok(self.known.are_all_root() || bearer::number_of(call.pid)? == 0)
+        Ok(self.number(call)? == 0)
     }
 
     /// Makes a process somebody.
@@ -95,46 +107,46 @@ impl World {
         Facts { uid, gid, mode: u32::from(stat.stx_mode), access_list }
     }
 
-    /// Whether someone may do what is wanted with an open file, and may get there.
+    /// What a descriptor of the caller's is open on, or its working directory.
     ///
     /// # Errors
-    /// EACCES.
-    pub fn require(&self, who: &Credentials, fd: impl AsFd, stat: &Statx, wanted: u32) -> Result<(), Errno> {
-        self.require_way(who, fd)?;
-        if allows(who, self.facts(stat), wanted) {
-            return Ok(());
-        }
-        Err(Errno::ACCESS)
+    /// EBADF; what statx(2) says.
+    pub fn found_of_descriptor(&self, call: &Call, descriptor: i32) -> Result<Found, Errno> {
+        let at = self.view.at_descriptor(call, descriptor)?;
+        let file = self.view.hold(&at).map_err(|errno| match errno {
+            Errno::NOENT => Errno::BADF,
+            other => other,
+        })?;
+        self.found(file)
     }
 
-    /// Whether someone may search every directory above an open file.
+    /// A held file with what statx(2) says of it.
+    ///
+    /// # Errors
+    /// Those of statx(2).
+    pub fn found(&self, file: OwnedFd) -> Result<Found, Errno> {
+        let stat = self.view.stat_fd(&file)?;
+        Ok(Found { file, stat })
+    }
+
+    /// Whether someone may do what is wanted with a file.
     ///
     /// # Errors
     /// EACCES.
-    pub fn require_way(&self, who: &Credentials, fd: impl AsFd) -> Result<(), Errno> {
-        let Some(path) = self.view.path_of(fd) else { return Ok(()) };
-        let bytes = path.to_bytes();
-        let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-        for end in ends {
-            let above = if end == 0 { &b"/"[..] } else { &bytes[..end] };
-            if above == bytes {
-                continue;
-            }
-            let Ok(stat) = rustix::fs::statx(
-                rustix::fs::CWD,
-                above,
-                AtFlags::SYMLINK_NOFOLLOW,
-                rustix::fs::StatxFlags::BASIC_STATS
-                    | rustix::fs::StatxFlags::BTIME
-                    | rustix::fs::StatxFlags::from_bits_retain(0x1000),
-            ) else {
-                continue;
-            };
-            if !allows(who, self.facts(&stat), EXECUTE) {
-                return Err(Errno::ACCESS);
-            }
+    pub fn require(&self, who: &Credentials, found: &Found, wanted: u32) -> Result<(), Errno> {
+        let facts = self.facts(&found.stat);
+        if allows(who, facts, wanted) {
+            return Ok(());
         }
-        Ok(())
+        // An entry of /proc is its process's, and to the kernel all are root's.
+        let owner = match self.view.is_proc(&found.stat) {
+            true => self.owner_of_proc_file(&found.file),
+            false => None,
+        };
+        match owner {
+            Some((uid, gid)) if allows(who, Facts { uid, gid, ..facts }, wanted) => Ok(()),
+            _ => Err(Errno::ACCESS),
+        }
     }
 
     /// Remembers a file's facts. The file must not be one of a layer any more (see [`World::copy_up`]).
@@ -226,6 +238,26 @@ impl World {
         rustix::fs::chmodat(self.view.proc(), self.view.handle(fd), mode, AtFlags::empty())
     }
 
+    /// What becomes of a file that somebody cuts short, beside its contents: set ids and capabilities go. It must not be
+    /// one of a layer any more.
+    ///
+    /// # Errors
+    /// As [`World::remember`], and those of chmod(2).
+    pub fn cut(&mut self, call: &Call, fd: &OwnedFd, stat: &Statx) -> Result<(), Errno> {
+        if !self.is_plain_root(call)? {
+            let facts = self.facts(stat);
+            let mode = mode_cut(self.caller(call)?, facts);
+            if mode != facts.mode & 0o7777 {
+                let mode = Mode::from_raw_mode(mode);
+                rustix::fs::chmodat(self.view.proc(), self.view.handle(fd), mode, AtFlags::empty())?;
+            }
+        }
+        match self.record(stat).filter(|record| record.xattrs.contains_key(CAPABILITY)).cloned() {
+            Some(record) => self.remember(fd, record.given(KEEP, KEEP)),
+            None => Ok(()),
+        }
+    }
+
     /// What a new file of `who`'s in a directory gets: its maker as owner, but the group and the list of the directory.
     pub fn heritage(&self, who: &Credentials, directory: &Statx) -> Heritage {
         let record = self.record(directory);
@@ -233,7 +265,7 @@ impl World {
         let group = || record.map_or(directory.stx_gid, |record| record.gid);
         let gid = if is_set_gid { group() } else { who.gid.fs };
         let default = record.and_then(|record| record.xattrs.get(DEFAULT_LIST)).cloned();
-        Heritage { uid: who.uid.fs, gid, default }
+        Heritage { uid: who.uid.fs, gid, default, is_foreign: is_set_gid && !may_set_gid(who, gid) }
     }
 
     /// Forgets a file whose last name is about to be, or was, taken away.
@@ -247,10 +279,9 @@ impl World {
         self.owners.forget(self.view.file_system(stat), stat).map_err(errno)
     }
 
-    /// The effective ids of the process whose entry in the container's /proc a path is in.
-    pub fn owner_of_proc_entry(&self, at: &At) -> Option<(u32, u32)> {
-        let held = self.view.hold(at).ok()?;
-        let path = self.view.path_of(&held)?;
+    /// The effective ids of the process whose entry in the container's /proc a file is in.
+    pub fn owner_of_proc_file(&self, file: impl AsFd) -> Option<(u32, u32)> {
+        let path = self.view.path_of(file)?;
         let number = self.number_of_proc_path(path.to_bytes())?;
         let who = self.known.get(number);
         Some((who.uid.effective, who.gid.effective))
@@ -278,6 +309,8 @@ pub struct Heritage {
     gid: u32,
     /// The directory's default access list.
     default: Option<Vec<u8>>,
+    /// The group comes from the directory, and its maker is not in it.
+    is_foreign: bool,
 }
 
 impl Heritage {
@@ -288,7 +321,9 @@ impl Heritage {
 
     /// The permission bits of a file that its maker wants to have `mode`, with a umask.
     pub fn mode(&self, mode: u32, umask: impl FnOnce() -> Result<u32, Errno>) -> Result<Mode, Errno> {
-        let mode = mode & 0o7777;
+        // A setgid program of others' group is not to be had by making one in their directory.
+        let is_theirs = self.is_foreign && mode & 0o2010 == 0o2010;
+        let mode = mode & if is_theirs { 0o5777 } else { 0o7777 };
         let of_list = self.default.as_deref().and_then(|list| inherited(list, mode));
         Ok(Mode::from_raw_mode(match of_list {
             Some((mode, _)) => mode,

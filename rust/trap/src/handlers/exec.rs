@@ -4,45 +4,46 @@
 //! before it does, since nobody tells us afterwards: a setuid file that cannot be executed after
 //! all leaves its caller with them.
 
+use std::os::fd::OwnedFd;
+
 use rustix::fs::{Mode, OFlags, Statx};
 use rustix::io::Errno;
 
+use super::meant::Naming;
 use crate::call::{Call, Outcome, GO_ON};
 use crate::credentials::{FileCapabilities, Program};
 use crate::owners::CAPABILITY;
 use crate::permission::EXECUTE;
-use crate::view::{At, HERE};
 use crate::world::{is_directory, World};
 
 pub fn execve(world: &mut World, call: &Call) -> Outcome {
-    // A process on its way into the container has memory that nobody may read; it becomes who it is to be by itself.
-    let Ok(path) = call.text(0) else { return GO_ON };
-    let Ok(at) = world.view.at(call, HERE, &path, true) else { return GO_ON };
-    run(world, call, &at)
+    run(world, call, Naming::path(0))
 }
 
 pub fn execveat(world: &mut World, call: &Call) -> Outcome {
-    let Ok(path) = call.text(1) else { return GO_ON };
-    let flags = call.int(4);
-    let follow = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
-    let may_be_empty = flags & libc::AT_EMPTY_PATH != 0;
-    let Ok(at) = world.view.at_or_descriptor(call, call.int(0), &path, follow, may_be_empty) else {
-        return GO_ON;
-    };
-    run(world, call, &at)
+    run(world, call, Naming::at(call.int(0), 1, call.int(4)))
 }
 
-fn run(world: &mut World, call: &Call, at: &At) -> Outcome {
-    let Ok(stat) = world.view.stat(at) else { return GO_ON };
-    let program = marks(world, at, &stat);
-    let plain = world.is_plain_root(call)?;
-    if plain && program == Program::default() {
-        return GO_ON;
-    }
-    if !plain && !is_directory(&stat) {
-        let held = world.view.hold(at)?;
-        world.require(world.caller(call)?, &held, &stat, EXECUTE)?;
-    }
+fn run(world: &mut World, call: &Call, naming: Naming) -> Outcome {
+    // A process on its way into the container has memory that nobody may read; it becomes who it is to be by itself.
+    let Ok(path) = naming.text(call) else { return GO_ON };
+    let program = if world.is_plain_root(call)? {
+        let Ok(at) = naming.place(world, call, path.as_deref()) else { return GO_ON };
+        let Ok(stat) = world.view.stat(&at) else { return GO_ON };
+        let program = marks(world, &stat, || world.view.hold(&at));
+        if program == Program::default() {
+            return GO_ON;
+        }
+        program
+    } else {
+        let who = world.caller(call)?;
+        let found = naming.find(world, call, who)?;
+        if !is_directory(&found.stat) {
+            world.require(who, &found, EXECUTE)?;
+        }
+        let stat = found.stat;
+        marks(world, &stat, || Ok(found.file))
+    };
     let who = world.caller(call)?;
     let new = who.after_exec(program);
     if new != *who {
@@ -52,7 +53,7 @@ fn run(world: &mut World, call: &Call, at: &At) -> Outcome {
 }
 
 /// What the file asks for, unless it is a script: those run as whoever calls them.
-fn marks(world: &World, at: &At, stat: &Statx) -> Program {
+fn marks(world: &World, stat: &Statx, hold: impl FnOnce() -> Result<OwnedFd, Errno>) -> Program {
     let mode = u32::from(stat.stx_mode);
     let record = world.record(stat);
     let value = record.and_then(|record| record.xattrs.get(CAPABILITY));
@@ -61,17 +62,17 @@ fn marks(world: &World, at: &At, stat: &Statx) -> Program {
     if mode & 0o4000 == 0 && !is_set_gid && capabilities.is_none() {
         return Program::default();
     }
-    if mode & 0o111 == 0 || is_directory(stat) || is_script(world, at) == Ok(true) {
+    let is_script = || hold().and_then(|file| is_script(world, &file));
+    if mode & 0o111 == 0 || is_directory(stat) || is_script() == Ok(true) {
         return Program::default();
     }
     let (uid, gid) = world.owner(stat);
     Program { set_uid: (mode & 0o4000 != 0).then_some(uid), set_gid: is_set_gid.then_some(gid), capabilities }
 }
 
-fn is_script(world: &World, at: &At) -> Result<bool, Errno> {
-    let held = world.view.hold(at)?;
+fn is_script(world: &World, file: &OwnedFd) -> Result<bool, Errno> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = rustix::fs::openat(world.view.proc(), world.view.handle(&held), flags, Mode::empty())?;
+    let file = rustix::fs::openat(world.view.proc(), world.view.handle(file), flags, Mode::empty())?;
     let mut start = [0; 2];
     Ok(rustix::io::read(&file, &mut start)? == 2 && start == *b"#!")
 }

@@ -9,6 +9,7 @@ pub(crate) mod capabilities;
 mod durable;
 mod exec;
 pub(crate) mod ids;
+mod meant;
 mod mode;
 mod names;
 mod open;

@@ -10,11 +10,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, Statx};
 use rustix::io::Errno;
 
+use super::meant::{meant, Meant, Naming};
 use crate::call::{Call, Outcome, DONE, GO_ON};
 use crate::credentials::{capability, Credentials};
 use crate::owners::{Device, Record};
 use crate::permission::{allows, owns, EXECUTE, READ, WRITE};
 use crate::view::{Entry, HERE};
+use crate::walk::{Found, Spot, Walk};
 use crate::world::{is_directory, Heritage, World};
 
 /// The directory of a name, and what a new file in it gets.
@@ -23,25 +25,55 @@ pub(super) struct Birth {
     pub heritage: Heritage,
 }
 
+/// What is made: only a directory's name may be followed by slashes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Directory,
+    Other,
+}
+
 /// Asks whether the caller may make a name. `None`: let the kernel make it, or say why not.
-pub(super) fn birth(world: &World, call: &Call, directory: i32, path: &[u8]) -> Result<Option<Birth>, Errno> {
-    let plain = world.is_plain_root(call)?;
-    if plain && world.owners.is_empty() {
+pub(super) fn birth(
+    world: &World,
+    call: &Call,
+    directory: i32,
+    path: &[u8],
+    kind: Kind,
+) -> Result<Option<Birth>, Errno> {
+    if !world.is_plain_root(call)? {
+        let who = world.caller(call)?;
+        let spot = Walk::new(world, call, who).to_last(directory, path)?;
+        return match is_free(world, &spot, kind) {
+            true => birth_at(world, who, spot).map(Some),
+            false => Ok(None),
+        };
+    }
+    if world.owners.is_empty() || (kind == Kind::Other && path.ends_with(b"/")) {
         return Ok(None);
     }
     let Ok(entry) = world.view.entry(call, directory, path) else { return Ok(None) };
     let above = world.view.stat_fd(&entry.directory)?;
-    let who = world.caller(call)?;
-    let heritage = world.heritage(who, &above);
-    if plain {
-        return Ok((!heritage.says_nothing()).then_some(Birth { entry, heritage }));
-    }
-    if world.view.stat_entry(&entry).is_ok() {
-        world.require_way(who, &entry.directory)?;
-        return Ok(None); // EEXIST comes before EACCES
-    }
-    world.require(who, &entry.directory, &above, WRITE | EXECUTE)?;
-    Ok(Some(Birth { entry, heritage }))
+    let heritage = world.heritage(world.caller(call)?, &above);
+    Ok((!heritage.says_nothing()).then_some(Birth { entry, heritage }))
+}
+
+/// Whether something could be made at a spot, whoever asks: the kernel looks at this first.
+fn is_free(world: &World, spot: &Spot, kind: Kind) -> bool {
+    let is_missing = |name| world.view.stat_name(&spot.above.file, name).err() == Some(Errno::NOENT);
+    spot.name().is_some_and(|name| is_missing(name)) && (kind == Kind::Directory || !spot.has_slashes)
+}
+
+/// A spot that is free, in a directory that may be written to.
+pub(super) fn birth_at(world: &World, who: &Credentials, spot: Spot) -> Result<Birth, Errno> {
+    world.require(who, &spot.above, WRITE | EXECUTE)?;
+    let heritage = world.heritage(who, &spot.above.stat);
+    let entry = entry(spot).ok_or(Errno::EXIST)?;
+    Ok(Birth { entry, heritage })
+}
+
+fn entry(spot: Spot) -> Option<Entry> {
+    let name = spot.name()?.clone();
+    Some(Entry { directory: spot.above.file, name })
 }
 
 impl Birth {
@@ -70,7 +102,8 @@ pub fn mkdirat(world: &mut World, call: &Call) -> Outcome {
 }
 
 fn make_directory(world: &mut World, call: &Call, directory: i32, path: usize) -> Outcome {
-    let Some(birth) = birth(world, call, directory, &call.text(path)?)? else { return GO_ON };
+    let found = birth(world, call, directory, &call.text(path)?, Kind::Directory)?;
+    let Some(birth) = found else { return GO_ON };
     let wanted = call.word(path + 1);
     rustix::fs::mkdirat(&birth.entry.directory, &birth.entry.name, birth.mode(world, call, wanted)?)?;
     birth.record(world, wanted, FileType::Directory)?;
@@ -86,12 +119,13 @@ pub fn symlinkat(world: &mut World, call: &Call) -> Outcome {
 }
 
 fn make_symlink(world: &mut World, call: &Call, directory: i32, path: usize) -> Outcome {
-    let path = call.text(path)?;
-    if path.ends_with(b"/") {
-        return GO_ON; // only a directory could be made
+    let target = call.text(0)?;
+    if target.is_empty() {
+        return GO_ON; // ENOENT
     }
-    let Some(birth) = birth(world, call, directory, &path)? else { return GO_ON };
-    rustix::fs::symlinkat(call.text(0)?, &birth.entry.directory, &birth.entry.name)?;
+    let found = birth(world, call, directory, &call.text(path)?, Kind::Other)?;
+    let Some(birth) = found else { return GO_ON };
+    rustix::fs::symlinkat(target, &birth.entry.directory, &birth.entry.name)?;
     birth.record(world, 0o777, FileType::Symlink)?;
     DONE
 }
@@ -106,57 +140,45 @@ pub fn mknodat(world: &mut World, call: &Call) -> Outcome {
 
 fn make_node(world: &mut World, call: &Call, directory: i32, path: usize) -> Outcome {
     let (kind, number) = (call.word(path + 1), call.word(path + 2));
-    let path = call.text(path)?;
-    if path.ends_with(b"/") {
-        return GO_ON;
-    }
     let is_block = kind & 0o170_000 == 0o060_000;
-    if is_block || kind & 0o170_000 == 0o020_000 {
-        let device = Device {
-            is_block,
-            major: number >> 8 & 0xfff,
-            minor: (number & 0xff) | (number >> 12 & 0xf_ff00),
-        };
-        return make_device(world, call, directory, &path, device, kind);
-    }
-    let Some(birth) = birth(world, call, directory, &path)? else { return GO_ON };
+    let device = (is_block || kind & 0o170_000 == 0o020_000).then_some(Device {
+        is_block,
+        major: number >> 8 & 0xfff,
+        minor: (number & 0xff) | (number >> 12 & 0xf_ff00),
+    });
     let format = match kind & 0o170_000 {
         0o010_000 => FileType::Fifo,
         0o140_000 => FileType::Socket,
         0 | 0o100_000 => FileType::RegularFile,
-        _ => return GO_ON,
+        // A device is an empty file and a record.
+        _ if device.is_some() => FileType::RegularFile,
+        _ => return GO_ON, // EPERM, EINVAL
     };
+    let path = call.text(path)?;
+    let found = match device {
+        Some(_) => birth_of_device(world, call, directory, &path)?,
+        None => birth(world, call, directory, &path, Kind::Other)?,
+    };
+    let Some(birth) = found else { return GO_ON };
     let mode = birth.mode(world, call, kind)?;
     rustix::fs::mknodat(&birth.entry.directory, &birth.entry.name, format, mode, 0)?;
-    birth.record(world, kind, format)?;
+    let record = birth.heritage.record(kind, format);
+    world.remember(birth.hold()?, Record { device, ..record })?;
     DONE
 }
 
-/// A device is an empty file and a record.
-fn make_device(
-    world: &mut World,
-    call: &Call,
-    directory: i32,
-    path: &[u8],
-    device: Device,
-    kind: u32,
-) -> Outcome {
+/// The kernel would refuse it to root, too, so it is always made here.
+fn birth_of_device(world: &World, call: &Call, directory: i32, path: &[u8]) -> Result<Option<Birth>, Errno> {
     let who = world.caller(call)?;
-    let entry = world.view.entry(call, directory, path).map_err(|errno| match errno {
-        Errno::INVAL => Errno::EXIST,
-        other => other,
-    })?;
-    if !who.can(capability::MKNOD) {
-        return Err(if world.view.stat_entry(&entry).is_ok() { Errno::EXIST } else { Errno::PERM });
+    let spot = Walk::new(world, call, who).to_last(directory, path)?;
+    if !is_free(world, &spot, Kind::Other) {
+        return Ok(None);
     }
-    let above = world.view.stat_fd(&entry.directory)?;
-    world.require(who, &entry.directory, &above, WRITE | EXECUTE)?;
-    let birth = Birth { heritage: world.heritage(who, &above), entry };
-    let mode = birth.mode(world, call, kind)?;
-    rustix::fs::mknodat(&birth.entry.directory, &birth.entry.name, FileType::RegularFile, mode, 0)?;
-    let record = birth.heritage.record(kind, FileType::RegularFile);
-    world.remember(birth.hold()?, Record { device: Some(device), ..record })?;
-    DONE
+    let birth = birth_at(world, who, spot)?;
+    if !who.can(capability::MKNOD) {
+        return Err(Errno::PERM);
+    }
+    Ok(Some(birth))
 }
 
 pub fn link(world: &mut World, call: &Call) -> Outcome {
@@ -168,23 +190,24 @@ pub fn linkat(world: &mut World, call: &Call) -> Outcome {
 }
 
 fn make_link(world: &mut World, call: &Call, old: (i32, usize), new: (i32, usize), flags: i32) -> Outcome {
-    let path = call.text(old.1)?;
-    let follow = flags & libc::AT_SYMLINK_FOLLOW != 0;
-    let Ok(at) = world.view.at_or_descriptor(call, old.0, &path, follow, flags & libc::AT_EMPTY_PATH != 0)
-    else {
-        return GO_ON;
-    };
-    let Ok(file) = world.view.hold(&at) else { return GO_ON };
-    let stat = world.view.stat_fd(&file)?;
-    world.copy_up(&file, &stat)?;
-    let new_path = call.text(new.1)?;
-    world.expect_name(&stat, &new_path);
-    if !world.is_plain_root(call)? {
-        let who = world.caller(call)?;
-        world.require_way(who, &file)?;
-        may_link(world, who, &stat)?;
-        birth(world, call, new.0, &new_path)?;
+    if flags & !(libc::AT_SYMLINK_FOLLOW | libc::AT_EMPTY_PATH) != 0 {
+        return GO_ON; // EINVAL
     }
+    let follow = if flags & libc::AT_SYMLINK_FOLLOW != 0 { 0 } else { libc::AT_SYMLINK_NOFOLLOW };
+    let naming = Naming::at(old.0, old.1, follow | (flags & libc::AT_EMPTY_PATH));
+    let Some(Meant { file, stat, is_plain }) = meant(world, call, naming)? else { return GO_ON };
+    let new_path = call.text(new.1)?;
+    if !is_plain {
+        let who = world.caller(call)?;
+        let spot = Walk::new(world, call, who).to_last(new.0, &new_path)?;
+        if !is_free(world, &spot, Kind::Other) || spot.above.stat.stx_mnt_id != stat.stx_mnt_id {
+            return GO_ON; // EEXIST, ENOENT, EXDEV
+        }
+        may_link(world, who, &stat)?;
+        world.require(who, &spot.above, WRITE | EXECUTE)?;
+    }
+    world.copy_up(&file, &stat)?;
+    world.expect_name(&stat, &new_path);
     GO_ON
 }
 
@@ -220,15 +243,29 @@ fn remove(world: &mut World, call: &Call, directory: i32, path: usize, flags: At
         return GO_ON;
     }
     let path = call.text(path)?;
-    if plain && (path.last() == Some(&b'/') || world.is_unheard_of(&path)) {
+    let has_slashes = path.last() == Some(&b'/');
+    if flags.bits() & !AtFlags::REMOVEDIR.bits() != 0 || (plain && (has_slashes || world.is_unheard_of(&path))) {
         return GO_ON;
     }
-    let Ok(entry) = world.view.entry(call, directory, &path) else { return GO_ON };
-    let Ok(stat) = world.view.stat_entry(&entry) else { return GO_ON };
-    if !plain {
-        may_take_away(world, world.caller(call)?, &entry, &stat)?;
-    }
-    if !world.owners.has_own(world.view.file_system(&stat), &stat) || path.last() == Some(&b'/') {
+    let (entry, stat) = match plain {
+        true => {
+            let Ok(entry) = world.view.entry(call, directory, &path) else { return GO_ON };
+            let Ok(stat) = world.view.stat_name(&entry.directory, &entry.name) else { return GO_ON };
+            (entry, stat)
+        }
+        false => {
+            let who = world.caller(call)?;
+            let spot = Walk::new(world, call, who).to_last(directory, &path)?;
+            let Some(stat) = stat_last(world, &spot) else { return GO_ON };
+            if has_slashes && !flags.contains(AtFlags::REMOVEDIR) {
+                return GO_ON; // EISDIR, ENOTDIR
+            }
+            may_take_away(world, who, &spot.above, &stat)?;
+            let Some(entry) = entry(spot) else { return GO_ON };
+            (entry, stat)
+        }
+    };
+    if !world.owners.has_own(world.view.file_system(&stat), &stat) {
         return GO_ON;
     }
     rustix::fs::unlinkat(&entry.directory, &entry.name, flags)?;
@@ -236,12 +273,16 @@ fn remove(world: &mut World, call: &Call, directory: i32, path: usize, flags: At
     DONE
 }
 
+/// What there is at a spot.
+fn stat_last(world: &World, spot: &Spot) -> Option<Statx> {
+    world.view.stat_name(&spot.above.file, spot.name()?).ok()
+}
+
 /// Write permission on the directory, and in a sticky one the file or the directory itself.
-fn may_take_away(world: &World, who: &Credentials, entry: &Entry, stat: &Statx) -> Result<(), Errno> {
-    let above = world.view.stat_fd(&entry.directory)?;
-    world.require(who, &entry.directory, &above, WRITE | EXECUTE)?;
-    let is_sticky = u32::from(above.stx_mode) & 0o1000 != 0;
-    if is_sticky && who.uid.fs != world.owner(&above).0 && !owns(who, world.owner(stat).0) {
+fn may_take_away(world: &World, who: &Credentials, above: &Found, stat: &Statx) -> Result<(), Errno> {
+    world.require(who, above, WRITE | EXECUTE)?;
+    let is_sticky = u32::from(above.stat.stx_mode) & 0o1000 != 0;
+    if is_sticky && who.uid.fs != world.owner(&above.stat).0 && !owns(who, world.owner(stat).0) {
         return Err(Errno::PERM);
     }
     Ok(())
@@ -268,33 +309,11 @@ fn move_name(world: &mut World, call: &Call, old: (i32, usize), new: (i32, usize
     if plain && world.is_unheard_of(&old_path) && world.is_unheard_of(&new_path) {
         return GO_ON;
     }
-    let Ok(from) = world.view.entry(call, old.0, &old_path) else { return GO_ON };
-    let Ok(to) = world.view.entry(call, new.0, &new_path) else { return GO_ON };
-    let Ok(stat) = world.view.stat_entry(&from) else { return GO_ON };
-    let replaced = world.view.stat_entry(&to).ok();
-    let is_same = |there: &Statx| (there.stx_ino, there.stx_mnt_id) == (stat.stx_ino, stat.stx_mnt_id);
-    if replaced.as_ref().is_some_and(is_same) {
-        return GO_ON; // two names of one file stay, and nobody is asked
-    }
-    if !plain {
-        let who = world.caller(call)?;
-        may_take_away(world, who, &from, &stat)?;
-        let (old, new) = (world.view.stat_fd(&from.directory)?, world.view.stat_fd(&to.directory)?);
-        // Its `..` changes.
-        let moves = (old.stx_ino, old.stx_mnt_id) != (new.stx_ino, new.stx_mnt_id);
-        let other = replaced.as_ref().filter(|_| flags & libc::RENAME_EXCHANGE != 0);
-        let mut moved = std::iter::once(&stat).chain(other).filter(|each| moves && is_directory(each));
-        if moved.any(|each| !allows(who, world.facts(each), WRITE)) {
-            return Err(Errno::ACCESS);
-        }
-        match &replaced {
-            Some(there) => may_take_away(world, who, &to, there)?,
-            None => {
-                let above = world.view.stat_fd(&to.directory)?;
-                world.require(who, &to.directory, &above, WRITE | EXECUTE)?;
-            }
-        }
-    }
+    let moves = match plain {
+        true => root_moves(world, call, (old.0, &old_path), (new.0, &new_path)),
+        false => others_move(world, call, (old.0, &old_path), (new.0, &new_path), flags)?,
+    };
+    let Some(Moving { from, stat, to, replaced }) = moves else { return GO_ON };
     keep_known(world, &from, &stat)?;
     world.expect_name(&stat, &new_path);
     let exchanges = flags & libc::RENAME_EXCHANGE != 0;
@@ -304,11 +323,8 @@ fn move_name(world: &mut World, call: &Call, old: (i32, usize), new: (i32, usize
             world.expect_name(there, &old_path);
         }
     }
-    let lost = replaced.filter(|there| {
-        !exchanges
-            && there.stx_ino != stat.stx_ino
-            && world.owners.has_own(world.view.file_system(there), there)
-    });
+    let lost =
+        replaced.filter(|there| !exchanges && world.owners.has_own(world.view.file_system(there), there));
     let Some(lost) = lost.filter(|_| old_path.last() != Some(&b'/') && new_path.last() != Some(&b'/')) else {
         return GO_ON;
     };
@@ -321,6 +337,109 @@ fn move_name(world: &mut World, call: &Call, old: (i32, usize), new: (i32, usize
     )?;
     world.forget(&lost)?;
     DONE
+}
+
+/// A name on its way to another.
+struct Moving {
+    from: Entry,
+    stat: Statx,
+    to: Entry,
+    /// What has the other name.
+    replaced: Option<Statx>,
+}
+
+fn are_same(one: &Statx, other: &Statx) -> bool {
+    (one.stx_ino, one.stx_mnt_id) == (other.stx_ino, other.stx_mnt_id)
+}
+
+fn root_moves(world: &World, call: &Call, old: (i32, &[u8]), new: (i32, &[u8])) -> Option<Moving> {
+    let from = world.view.entry(call, old.0, old.1).ok()?;
+    let to = world.view.entry(call, new.0, new.1).ok()?;
+    let stat = world.view.stat_name(&from.directory, &from.name).ok()?;
+    let replaced = world.view.stat_name(&to.directory, &to.name).ok();
+    // Two names of one file stay.
+    (!replaced.as_ref().is_some_and(|there| are_same(there, &stat))).then_some(Moving {
+        from,
+        stat,
+        to,
+        replaced,
+    })
+}
+
+/// The order of do_renameat2 and vfs_rename. `None`: the kernel says why not, or does nothing.
+fn others_move(
+    world: &World,
+    call: &Call,
+    old: (i32, &[u8]),
+    new: (i32, &[u8]),
+    flags: u32,
+) -> Result<Option<Moving>, Errno> {
+    const KNOWN: u32 = libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE;
+    let who = world.caller(call)?;
+    if flags & !KNOWN != 0 || flags & KNOWN == KNOWN {
+        return Ok(None); // EINVAL
+    }
+    let (exchanges, keeps) = (flags & libc::RENAME_EXCHANGE != 0, flags & libc::RENAME_NOREPLACE != 0);
+    let from = Walk::new(world, call, who).to_last(old.0, old.1)?;
+    let to = Walk::new(world, call, who).to_last(new.0, new.1)?;
+    let (Some(stat), Some(_)) = (stat_last(world, &from), to.name()) else { return Ok(None) };
+    let replaced = stat_last(world, &to);
+    let is_file = |stat: &Statx| !is_directory(stat);
+    let slashes_after_file = (is_file(&stat) && (from.has_slashes || (to.has_slashes && !exchanges)))
+        || (exchanges && to.has_slashes && replaced.as_ref().is_some_and(is_file));
+    let is_other_mount = from.above.stat.stx_mnt_id != to.above.stat.stx_mnt_id;
+    let is_same = replaced.as_ref().is_some_and(|there| are_same(there, &stat));
+    if is_other_mount || is_same || slashes_after_file {
+        return Ok(None);
+    }
+    if if replaced.is_some() { keeps } else { exchanges } {
+        return Ok(None); // EEXIST, ENOENT
+    }
+    if holds(world, &stat, &to.above)
+        || replaced.as_ref().is_some_and(|there| holds(world, there, &from.above))
+    {
+        return Ok(None); // EINVAL, ENOTEMPTY
+    }
+    may_take_away(world, who, &from.above, &stat)?;
+    match &replaced {
+        Some(there) => may_take_away(world, who, &to.above, there)?,
+        None => world.require(who, &to.above, WRITE | EXECUTE)?,
+    }
+    let are_of_two_kinds = |there: &Statx| is_directory(there) != is_directory(&stat);
+    if !exchanges && replaced.as_ref().is_some_and(are_of_two_kinds) {
+        return Ok(None); // EISDIR, ENOTDIR
+    }
+    // A directory's `..` changes.
+    let others = replaced.as_ref().filter(|_| exchanges);
+    let mut moved = std::iter::once(&stat).chain(others).filter(|each| is_directory(each));
+    if !are_same(&from.above.stat, &to.above.stat)
+        && moved.any(|each| !allows(who, world.facts(each), WRITE))
+    {
+        return Err(Errno::ACCESS);
+    }
+    let (Some(from), Some(to)) = (entry(from), entry(to)) else { return Ok(None) };
+    Ok(Some(Moving { from, stat, to, replaced }))
+}
+
+/// Whether a directory is, or is above, another.
+fn holds(world: &World, directory: &Statx, other: &Found) -> bool {
+    if !is_directory(directory) {
+        return false;
+    }
+    let mut here = (other.stat, None::<OwnedFd>);
+    loop {
+        if are_same(&here.0, directory) {
+            return true;
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = here.1.as_ref().map_or_else(|| other.file.as_fd(), OwnedFd::as_fd);
+        let Ok(up) = rustix::fs::openat(fd, c"..", flags, Mode::empty()) else { return false };
+        let Ok(stat) = world.view.stat_fd(&up) else { return false };
+        if are_same(&stat, &here.0) {
+            return false;
+        }
+        here = (stat, Some(up));
+    }
 }
 
 /// A file of a layer is about to move: see [`World::copy_up`].

@@ -5,18 +5,17 @@
 //! new files are made here and handed over. Everybody's /proc/PID/status is rewritten when
 //! the process it is about is not root.
 
-use rustix::fs::{FileType, Mode, OFlags, Statx};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::names::birth;
+use super::names::{birth, birth_at, Birth, Kind};
 use crate::call::{Call, Outcome, Verdict, GO_ON};
 use crate::owners::Device;
 use crate::permission::{owns, EXECUTE, READ, WRITE};
 use crate::view::HERE;
-use crate::world::World;
+use crate::walk::{End, Walk, MOST_LINKS};
+use crate::world::{is_directory, World};
 
-/// MAXSYMLINKS of the kernel.
-const MOST_LINKS: u32 = 40;
 const ACCESS: u32 = 3;
 const WRITES: u32 = libc::O_WRONLY as u32 | libc::O_RDWR as u32;
 const CREAT: u32 = libc::O_CREAT as u32;
@@ -24,6 +23,7 @@ const EXCL: u32 = libc::O_EXCL as u32;
 const TRUNC: u32 = libc::O_TRUNC as u32;
 const CLOEXEC: u32 = libc::O_CLOEXEC as u32;
 const PATH: u32 = libc::O_PATH as u32;
+const DIRECTORY: u32 = libc::O_DIRECTORY as u32;
 /// The bit of O_TMPFILE that is not O_DIRECTORY's.
 const TMPFILE: u32 = libc::O_TMPFILE as u32 & !(libc::O_DIRECTORY as u32);
 
@@ -32,27 +32,37 @@ struct Wish {
     path: usize,
     flags: u32,
     mode: u32,
+    /// RESOLVE_ flags have a say in where the path leads.
+    is_bound: bool,
+}
+
+impl Wish {
+    /// Whether nothing may be there.
+    fn is_new(&self) -> bool {
+        self.flags & (CREAT | EXCL) == CREAT | EXCL && self.flags & PATH == 0
+    }
 }
 
 pub fn open(world: &mut World, call: &Call) -> Outcome {
-    act(world, call, &Wish { directory: HERE, path: 0, flags: call.word(1), mode: call.word(2) })
+    act(world, call, &Wish { directory: HERE, path: 0, flags: call.word(1), mode: call.word(2), is_bound: false })
 }
 
 pub fn creat(world: &mut World, call: &Call) -> Outcome {
     let flags = CREAT | TRUNC | libc::O_WRONLY as u32;
-    act(world, call, &Wish { directory: HERE, path: 0, flags, mode: call.word(1) })
+    act(world, call, &Wish { directory: HERE, path: 0, flags, mode: call.word(1), is_bound: false })
 }
 
 pub fn openat(world: &mut World, call: &Call) -> Outcome {
-    act(world, call, &Wish { directory: call.int(0), path: 1, flags: call.word(2), mode: call.word(3) })
+    act(world, call, &Wish { directory: call.int(0), path: 1, flags: call.word(2), mode: call.word(3), is_bound: false })
 }
 
 /// RESOLVE_* restrictions are left to the kernel: such a call is only checked, and runs there.
 pub fn openat2(world: &mut World, call: &Call) -> Outcome {
     let how = call.bytes(2, 24)?;
     let long = |at: usize| u64::from_ne_bytes(how[at..at + 8].try_into().unwrap_or_default());
-    let mut wish = Wish { directory: call.int(0), path: 1, flags: long(0) as u32, mode: long(8) as u32 };
-    if long(16) != 0 {
+    let (flags, mode, is_bound) = (long(0) as u32, long(8) as u32, long(16) != 0);
+    let mut wish = Wish { directory: call.int(0), path: 1, flags, mode, is_bound };
+    if is_bound {
         wish.flags &= !(CREAT | TMPFILE);
     }
     act(world, call, &wish)
@@ -78,58 +88,86 @@ fn act(world: &mut World, call: &Call, wish: &Wish) -> Outcome {
     if wish.flags & TMPFILE != 0 {
         return nameless(world, call, wish, &path);
     }
-    let follow = wish.flags & (libc::O_NOFOLLOW as u32) == 0 && wish.flags & (CREAT | EXCL) != CREAT | EXCL;
+    let follow = wish.flags & (libc::O_NOFOLLOW as u32) == 0 && !wish.is_new();
+    if !plain {
+        return for_others(world, call, wish, &path, follow);
+    }
     let Ok(at) = world.view.at(call, wish.directory, &path, follow) else { return GO_ON };
     match world.view.stat(&at) {
+        Ok(_) if wish.is_new() => GO_ON, // EEXIST
         Ok(stat) => {
-            if wish.flags & (CREAT | EXCL) == CREAT | EXCL {
-                return GO_ON; // EEXIST
-            }
             if let Some(device) = world.record(&stat).and_then(|record| record.device) {
                 return open_device(device, wish);
             }
-            if plain && !(writes && world.owners.find_lower(world.view.file_system(&stat), &stat).is_some()) {
-                return GO_ON;
+            if writes && world.owners.find_lower(world.view.file_system(&stat), &stat).is_some() {
+                world.copy_up(&world.view.hold(&at)?, &stat)?;
             }
-            let file = world.view.hold(&at)?;
-            existing(world, call, wish, &file, &stat)
+            GO_ON
         }
         Err(Errno::NOENT) if wish.flags & CREAT != 0 => {
             let path = if follow { end_of_links(world, call, wish, path)? } else { path };
-            create(world, call, wish, &path)
+            match birth(world, call, wish.directory, &path, Kind::Other)? {
+                None => GO_ON,
+                Some(birth) => create(world, call, wish, &birth),
+            }
         }
         Err(_) => GO_ON,
     }
 }
 
-fn existing(
-    world: &mut World,
-    call: &Call,
-    wish: &Wish,
-    file: &std::os::fd::OwnedFd,
-    stat: &Statx,
-) -> Outcome {
-    if wish.flags & PATH != 0 {
-        world.require_way(world.caller(call)?, file)?;
-        return GO_ON;
-    }
-    if !world.is_plain_root(call)? {
-        let who = world.caller(call)?;
-        let mut wanted = match wish.flags & ACCESS {
-            0 => READ,
-            1 => WRITE,
-            _ => READ | WRITE,
-        };
-        if wish.flags & TRUNC != 0 {
-            wanted |= WRITE;
+/// The order of do_filp_open: the way, the name, what it is, whether it may be opened.
+fn for_others(world: &mut World, call: &Call, wish: &Wish, path: &[u8], follow: bool) -> Outcome {
+    let is_path = wish.flags & PATH != 0;
+    let creates = wish.flags & CREAT != 0 && !is_path;
+    let who = world.caller(call)?;
+    let mut walk = Walk::new(world, call, who);
+    let spot = walk.to_last(wish.directory, path)?;
+    let end = match (follow, creates) {
+        (true, true) => End::Create,
+        (false, true) => End::CreateItself,
+        (true, false) => End::Follow,
+        (false, false) => End::Itself,
+    };
+    let (spot, found) = walk.end(spot, end)?;
+    let Some(found) = found else {
+        if wish.is_bound {
+            return GO_ON;
         }
-        world.require(who, file, stat, wanted)?;
-        if wish.flags & (libc::O_NOATIME as u32) != 0 && !owns(who, world.owner(stat).0) {
-            return Err(Errno::PERM);
+        if !creates {
+            return Err(Errno::NOENT);
         }
+        let birth = birth_at(world, who, spot)?;
+        return create(world, call, wish, &birth);
+    };
+    let is_directory = is_directory(&found.stat);
+    let writes = wish.flags & (WRITES | TRUNC) != 0;
+    let is_refused = (creates && (wish.is_new() || is_directory))
+        || (wish.flags & DIRECTORY != 0 && !is_directory)
+        || found.is_link()
+        || (is_directory && writes);
+    if is_refused || is_path {
+        return GO_ON; // EEXIST, EISDIR, ENOTDIR, ELOOP
     }
-    if wish.flags & (WRITES | TRUNC) != 0 {
-        world.copy_up(file, stat)?;
+    let mut wanted = match wish.flags & ACCESS {
+        0 => READ,
+        1 => WRITE,
+        _ => READ | WRITE,
+    };
+    if wish.flags & TRUNC != 0 {
+        wanted |= WRITE;
+    }
+    world.require(who, &found, wanted)?;
+    if wish.flags & (libc::O_NOATIME as u32) != 0 && !owns(who, world.owner(&found.stat).0) {
+        return Err(Errno::PERM);
+    }
+    if let Some(device) = world.record(&found.stat).and_then(|record| record.device) {
+        return open_device(device, wish);
+    }
+    if writes {
+        world.copy_up(&found.file, &found.stat)?;
+    }
+    if wish.flags & TRUNC != 0 {
+        world.cut(call, &found.file, &found.stat)?;
     }
     GO_ON
 }
@@ -151,11 +189,7 @@ fn end_of_links(world: &World, call: &Call, wish: &Wish, mut path: Vec<u8>) -> R
     Err(Errno::LOOP)
 }
 
-fn create(world: &mut World, call: &Call, wish: &Wish, path: &[u8]) -> Outcome {
-    if path.ends_with(b"/") {
-        return GO_ON; // only a directory could be made
-    }
-    let Some(birth) = birth(world, call, wish.directory, path)? else { return GO_ON };
+fn create(world: &mut World, call: &Call, wish: &Wish, birth: &Birth) -> Outcome {
     let mode = birth.mode(world, call, wish.mode)?;
     let flags = OFlags::from_bits_retain(wish.flags) | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::openat(&birth.entry.directory, &birth.entry.name, flags, mode) {
@@ -170,15 +204,16 @@ fn create(world: &mut World, call: &Call, wish: &Wish, path: &[u8]) -> Outcome {
 }
 
 fn nameless(world: &mut World, call: &Call, wish: &Wish, path: &[u8]) -> Outcome {
-    let Ok(at) = world.view.at(call, wish.directory, path, true) else { return GO_ON };
-    let Ok(directory) = world.view.hold(&at) else { return GO_ON };
-    let stat = world.view.stat_fd(&directory)?;
     let who = world.caller(call)?;
-    world.require(who, &directory, &stat, WRITE | EXECUTE)?;
-    let heritage = world.heritage(who, &stat);
+    let directory = Walk::new(world, call, who).to_file(wish.directory, path, true)?;
+    if !is_directory(&directory.stat) || wish.flags & WRITES == 0 {
+        return GO_ON; // ENOTDIR, EINVAL
+    }
+    world.require(who, &directory, WRITE | EXECUTE)?;
+    let heritage = world.heritage(who, &directory.stat);
     let mode = heritage.mode(wish.mode, || world.view.umask(call))?;
     let flags = OFlags::from_bits_retain(wish.flags) | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(world.view.proc(), world.view.handle(&directory), flags, mode)?;
+    let fd = rustix::fs::openat(world.view.proc(), world.view.handle(&directory.file), flags, mode)?;
     let stat = world.view.stat_fd(&fd)?;
     let key = crate::owners::Key::of(world.view.file_system(&stat), &stat);
     world.owners.set_nameless(key, heritage.record(wish.mode, FileType::RegularFile));

@@ -6,7 +6,7 @@ use rustix::fs::{FileType, Mode};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 
-use super::names::birth;
+use super::names::{birth, Kind};
 use crate::bearer;
 use crate::call::{Call, Outcome, DONE, GO_ON};
 use crate::view::HERE;
@@ -66,7 +66,7 @@ pub fn bind(world: &mut World, call: &Call) -> Outcome {
     if address[..2] != (libc::AF_UNIX as u16).to_ne_bytes() || path.is_empty() {
         return GO_ON;
     }
-    let Some(birth) = birth(world, call, HERE, path)? else { return GO_ON };
+    let Some(birth) = birth(world, call, HERE, path, Kind::Other)? else { return GO_ON };
     let Some(socket) = socket(call, call.int(0)) else { return GO_ON };
     let umask = 0o777 & !birth.mode(world, call, 0o777)?.as_raw_mode();
     bind_there(world, call, &socket, path, umask)?;

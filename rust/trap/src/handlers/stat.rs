@@ -1,105 +1,81 @@
 //! stat(2) and its kin: answered by us for files with a record, by the kernel for all others.
 
-use rustix::fs::Statx;
+use std::os::fd::OwnedFd;
 
-use crate::call::{Call, Outcome, Verdict, DONE, GO_ON};
+use rustix::fs::Statx;
+use rustix::io::Errno;
+
+use super::meant::Naming;
+use crate::call::{Call, Outcome, DONE, GO_ON};
 use crate::owners::Device;
-use crate::view::{At, HERE};
+use crate::walk::Found;
 use crate::world::World;
 
 pub fn stat(world: &mut World, call: &Call) -> Outcome {
-    by_path(world, call, HERE, 0, true, 1)
+    answer(world, call, Naming::path(0), 1)
 }
 
 pub fn lstat(world: &mut World, call: &Call) -> Outcome {
-    by_path(world, call, HERE, 0, false, 1)
+    answer(world, call, Naming::link(0), 1)
 }
 
 pub fn fstat(world: &mut World, call: &Call) -> Outcome {
-    if has_nothing_to_say(world) {
-        return GO_ON;
-    }
-    let Ok(at) = world.view.at_descriptor(call, call.int(0).max(-1)) else { return GO_ON };
-    answer(world, call, &at, 1)
+    answer(world, call, Naming::descriptor(call), 1)
 }
 
+/// With AT_EMPTY_PATH glibc's fstat.
 pub fn newfstatat(world: &mut World, call: &Call) -> Outcome {
-    let flags = call.int(3);
-    if flags & libc::AT_EMPTY_PATH != 0 {
-        if has_nothing_to_say(world) {
-            return GO_ON;
+    answer(world, call, Naming::at(call.int(0), 1, call.int(3)), 2)
+}
+
+fn answer(world: &World, call: &Call, naming: Naming, room: usize) -> Outcome {
+    match seen(world, call, naming)? {
+        None => GO_ON,
+        Some((found, shown)) => {
+            call.write(room, &plain(&found, &shown))?;
+            DONE
         }
-        // glibc's fstat. The path may be NULL since 6.11.
-        let path = if call.long(1) == 0 { Vec::new() } else { call.text(1)? };
-        let follow = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
-        if !follow && world.is_unheard_of(&path) {
-            return GO_ON;
-        }
-        let Ok(at) = world.view.at_or_descriptor(call, call.int(0), &path, follow, true) else {
-            return GO_ON;
-        };
-        return answer(world, call, &at, 2);
     }
-    by_path(world, call, call.int(0), 1, flags & libc::AT_SYMLINK_NOFOLLOW == 0, 2)
 }
 
 pub fn statx(world: &mut World, call: &Call) -> Outcome {
-    if has_nothing_to_say(world) {
-        return GO_ON;
-    }
-    let flags = call.int(2);
-    let path = if call.long(1) == 0 { Vec::new() } else { call.text(1)? };
-    let follow = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
-    if !follow && world.is_unheard_of(&path) {
-        return GO_ON;
-    }
-    let may_be_empty = flags & libc::AT_EMPTY_PATH != 0;
-    let Ok(at) = world.view.at_or_descriptor(call, call.int(0), &path, follow, may_be_empty) else {
-        return GO_ON;
-    };
-    let Ok(found) = world.view.stat(&at) else { return GO_ON };
-    match seen(world, &at, &found) {
+    match seen(world, call, Naming::at(call.int(0), 1, call.int(2)))? {
         None => GO_ON,
-        Some(shown) => {
+        Some((found, shown)) => {
             call.write(4, &extended(&found, &shown))?;
             DONE
         }
     }
 }
 
-fn has_nothing_to_say(world: &World) -> bool {
-    world.owners.is_empty() && world.known.are_all_root()
-}
-
-fn by_path(
-    world: &mut World,
-    call: &Call,
-    directory: i32,
-    path: usize,
-    follow: bool,
-    room: usize,
-) -> Outcome {
-    if has_nothing_to_say(world) {
-        return GO_ON;
+/// What is to be shown of a file; `None`: the kernel's answer is right, an error's too.
+fn seen(world: &World, call: &Call, naming: Naming) -> Result<Option<(Statx, Shown)>, Errno> {
+    if world.known.are_all_root() && world.owners.is_empty() {
+        return Ok(None);
     }
-    let path = call.text(path)?;
-    if !follow && world.is_unheard_of(&path) {
-        return GO_ON;
-    }
-    let Ok(at) = world.view.at(call, directory, &path, follow) else { return GO_ON };
-    answer(world, call, &at, room)
-}
-
-fn answer(world: &World, call: &Call, at: &At, room: usize) -> Outcome {
-    // What fails for us fails for the kernel too, and it knows best how.
-    let Ok(found) = world.view.stat(at) else { return GO_ON };
-    match seen(world, at, &found) {
-        None => GO_ON,
-        Some(shown) => {
-            call.write(room, &plain(&found, &shown))?;
-            Ok(Verdict::Value(0))
+    let (number, path) = (world.number(call)?, naming.text(call)?);
+    // No way leads to a descriptor.
+    if number == 0 || path.is_none() {
+        if path.as_deref().is_some_and(|path| !naming.follows() && world.is_unheard_of(path)) {
+            return Ok(None);
         }
+        let Ok(at) = naming.place(world, call, path.as_deref()) else { return Ok(None) };
+        let Ok(found) = world.view.stat(&at) else { return Ok(None) };
+        return Ok(shown(world, &found, || world.view.hold(&at)).map(|shown| (found, shown)));
     }
+    let Found { file, stat } = naming.find(world, call, world.known.get(number))?;
+    Ok(shown(world, &stat, || Ok(file)).map(|shown| (stat, shown)))
+}
+
+fn shown(world: &World, found: &Statx, hold: impl FnOnce() -> Result<OwnedFd, Errno>) -> Option<Shown> {
+    if let Some(record) = world.record(found) {
+        return Some(Shown { uid: record.uid, gid: record.gid, device: record.device });
+    }
+    if !world.known.are_all_root() && world.view.is_proc(found) {
+        let (uid, gid) = world.owner_of_proc_file(hold().ok()?).filter(|ids| *ids != (0, 0))?;
+        return Some(Shown { uid, gid, device: None });
+    }
+    None
 }
 
 /// What is shown instead.
@@ -107,17 +83,6 @@ pub(crate) struct Shown {
     pub uid: u32,
     pub gid: u32,
     pub device: Option<Device>,
-}
-
-fn seen(world: &World, at: &At, found: &Statx) -> Option<Shown> {
-    if let Some(record) = world.record(found) {
-        return Some(Shown { uid: record.uid, gid: record.gid, device: record.device });
-    }
-    if !world.known.are_all_root() && world.view.is_proc(found) {
-        let (uid, gid) = world.owner_of_proc_entry(at).filter(|ids| *ids != (0, 0))?;
-        return Some(Shown { uid, gid, device: None });
-    }
-    None
 }
 
 impl Shown {

@@ -11,6 +11,7 @@
 //! birth time belongs to the file in the upperdir in either case, and tells them apart from
 //! whoever had the number before.
 
+pub mod attributes;
 pub mod log;
 pub mod names;
 mod record;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use rustix::fs::Statx;
 
+use crate::credentials::KEEP;
+
 /// The attribute that gives a program capabilities.
 pub const CAPABILITY: &[u8] = b"security.capability";
 /// The attribute that holds an access list.
@@ -37,6 +39,19 @@ impl Record {
     /// Nothing but an owner.
     pub fn owned(uid: u32, gid: u32) -> Self {
         Self { uid, gid, ..Self::default() }
+    }
+
+    /// What chown(2) makes of it: [`KEEP`] leaves an id as it is, capabilities of a program go.
+    #[must_use]
+    pub fn given(mut self, uid: u32, gid: u32) -> Self {
+        if uid != KEEP {
+            self.uid = uid;
+        }
+        if gid != KEEP {
+            self.gid = gid;
+        }
+        self.xattrs.remove(CAPABILITY);
+        self
     }
 
     /// Whether a file without a record says the same.

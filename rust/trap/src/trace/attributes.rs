@@ -6,9 +6,10 @@ use rustix::io::Errno;
 use super::open::Loose;
 use super::{Action, Outcome, Tracer, DONE};
 use crate::call::Call;
-use crate::credentials::{capability, KEEP};
-use crate::owners::{Record, CAPABILITY};
-use crate::permission::{allows, may_give, owns, WRITE};
+use crate::credentials::KEEP;
+use crate::owners::attributes::{self, has_room, keeper, Keeper, LARGEST_VALUE};
+use crate::owners::{Record, ACCESS_LIST, DEFAULT_LIST};
+use crate::permission::{allows, may_give, mode_given, mode_set, owns, READ, WRITE};
 use crate::union::{type_of, Follow, Spot};
 use crate::view::HERE;
 
@@ -93,14 +94,7 @@ pub(super) fn change_mode(tracer: &mut Tracer, call: &Call, mut spot: Spot, mode
     if !owns(who, facts.uid) {
         return Err(Errno::PERM);
     }
-    let mut mode = mode & 0o7777;
-    if mode & 0o2000 != 0
-        && type_of(&stat) != FileType::Directory
-        && !who.is_in(facts.gid)
-        && !who.can(capability::FSETID)
-    {
-        mode &= 0o5777;
-    }
+    let mode = mode_set(who, facts, mode & 0o7777);
     bring_up(tracer, &mut spot)?;
     rustix::fs::chmodat(CWD, &spot.host[..], Mode::from_raw_mode(mode), AtFlags::empty())?;
     DONE
@@ -127,28 +121,24 @@ pub(super) fn fchownat(tracer: &mut Tracer, call: &Call) -> Outcome {
 
 pub(super) fn give(tracer: &mut Tracer, call: &Call, mut spot: Spot, uid: u32, gid: u32) -> Outcome {
     let stat = super::stat::found(tracer, &spot)?;
-    let facts = tracer.facts(&spot, &stat);
-    let (owner, group) = (facts.uid, facts.gid);
-    if !may_give(tracer.world.caller(call)?, (owner, group), uid, gid) {
+    let (who, facts) = (tracer.world.caller(call)?, tracer.facts(&spot, &stat));
+    let (owner, group, mode) = (facts.uid, facts.gid, facts.mode & 0o7777);
+    let kept = mode_given(who, facts);
+    if !may_give(who, (owner, group), uid, gid) || (kept != mode && !owns(who, owner)) {
         return Err(Errno::PERM);
     }
-    if uid == KEEP && gid == KEEP {
+    if uid == KEEP && gid == KEEP && kept == mode {
         return DONE;
     }
     let now = bring_up(tracer, &mut spot)?;
-    let file_system = tracer.file_system(&spot.path, &now);
-    let mut record =
-        tracer.world.owners.find(file_system, &now).cloned().unwrap_or_else(|| Record::owned(owner, group));
-    record.uid = if uid == KEEP { record.uid } else { uid };
-    record.gid = if gid == KEEP { record.gid } else { gid };
-    record.xattrs.remove(CAPABILITY);
-    // What the kernel does, whoever owns it: setuid and setgid go, and the change time is now.
-    let mode = u32::from(now.stx_mode);
-    if type_of(&now) == FileType::RegularFile {
-        let kept = if mode & 0o010 != 0 { mode & 0o1777 } else { mode & 0o3777 };
+    // The change time is now, whatever changes.
+    if kept != mode || type_of(&now) == FileType::RegularFile {
         rustix::fs::chmodat(CWD, &spot.host[..], Mode::from_raw_mode(kept), AtFlags::empty())?;
     }
-    if record.says_nothing() && tracer.world.owners.find(file_system, &now).is_none() {
+    let file_system = tracer.file_system(&spot.path, &now);
+    let known = tracer.world.owners.find(file_system, &now);
+    let record = known.cloned().unwrap_or_else(|| Record::owned(owner, group)).given(uid, gid);
+    if record.says_nothing() && known.is_none() {
         return DONE;
     }
     let key = crate::owners::Key::of(file_system, &now);
@@ -263,35 +253,6 @@ fn touch(tracer: &mut Tracer, call: &Call, mut spot: Spot, times: &Timestamps, i
     DONE
 }
 
-/// Who keeps an attribute.
-#[derive(PartialEq, Eq)]
-enum Keeper {
-    /// The file system, for everybody who may write the file.
-    Disk,
-    /// We do: no user may set it.
-    Record,
-    /// Nobody.
-    Refused,
-}
-
-fn keeper(name: &[u8]) -> Keeper {
-    match name {
-        _ if name.starts_with(b"user.overlay.") => Keeper::Refused,
-        _ if name.starts_with(b"user.") => Keeper::Disk,
-        b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default" => Keeper::Record,
-        _ if name.starts_with(b"trusted.") && !name.starts_with(b"trusted.overlay.") => Keeper::Record,
-        _ => Keeper::Refused,
-    }
-}
-
-fn name_of(call: &Call, index: usize) -> Result<Vec<u8>, Errno> {
-    let name = call.text(index)?;
-    if name.is_empty() || name.len() > 255 {
-        return Err(Errno::RANGE);
-    }
-    Ok(name)
-}
-
 pub(super) fn setxattr(tracer: &mut Tracer, call: &Call) -> Outcome {
     let spot = place(tracer, call, HERE, 0, 0)?;
     set(tracer, call, spot)
@@ -303,19 +264,20 @@ pub(super) fn lsetxattr(tracer: &mut Tracer, call: &Call) -> Outcome {
 }
 
 pub(super) fn set(tracer: &mut Tracer, call: &Call, mut spot: Spot) -> Outcome {
-    let name = name_of(call, 1)?;
-    if call.long(3) > 65536 {
+    let name = attributes::name(call.text(1)?)?;
+    if call.long(3) > LARGEST_VALUE as u64 {
         return Err(Errno::TOOBIG);
     }
     let value = call.bytes(2, call.long(3) as usize)?;
-    let flags = XattrFlags::from_bits_retain(call.word(4));
+    let flags = call.int(4);
     let stat = super::stat::found(tracer, &spot)?;
     match keeper(&name) {
-        Keeper::Refused => return Err(Errno::OPNOTSUPP),
+        Keeper::Nobody => return Err(Errno::OPNOTSUPP),
         Keeper::Disk => {
-            tracer.require(call, &spot, &stat, WRITE)?;
+            attributes::may_write(tracer.world.caller(call)?, tracer.facts(&spot, &stat))?;
             let now = bring_up(tracer, &mut spot)?;
             let loose = Loose::open(tracer, &spot.host, &now, WRITE);
+            let flags = XattrFlags::from_bits_retain(flags as u32);
             let done = match spot.is_magic {
                 true => rustix::fs::setxattr(&spot.host[..], &name[..], &value, flags),
                 false => rustix::fs::lsetxattr(&spot.host[..], &name[..], &value, flags),
@@ -326,35 +288,15 @@ pub(super) fn set(tracer: &mut Tracer, call: &Call, mut spot: Spot) -> Outcome {
         }
         Keeper::Record => {}
     }
-    let who = tracer.world.caller(call)?;
     let facts = tracer.facts(&spot, &stat);
-    let may = match &name[..] {
-        b"security.capability" => who.can(capability::SETFCAP),
-        _ if name.starts_with(b"trusted.") => who.can(capability::SYS_ADMIN),
-        _ => owns(who, facts.uid),
-    };
-    if !may {
-        return Err(Errno::PERM);
-    }
-    let (uid, gid) = (facts.uid, facts.gid);
+    let known = tracer.world.owners.find(tracer.file_system(&spot.path, &stat), &stat);
+    let mut record = known.cloned().unwrap_or_else(|| Record::owned(facts.uid, facts.gid));
+    let mode = attributes::set(tracer.world.caller(call)?, facts, &mut record, (name, value), flags)?;
     let now = bring_up(tracer, &mut spot)?;
-    let file_system = tracer.file_system(&spot.path, &now);
-    let mut record =
-        tracer.world.owners.find(file_system, &now).cloned().unwrap_or_else(|| Record::owned(uid, gid));
-    let has = record.xattrs.contains_key(&name);
-    if flags.contains(XattrFlags::CREATE) && has {
-        return Err(Errno::EXIST);
-    }
-    if flags.contains(XattrFlags::REPLACE) && !has {
-        return Err(Errno::NODATA);
-    }
-    if name == crate::owners::ACCESS_LIST {
-        let list = crate::permission::entries(&value).ok_or(Errno::INVAL)?;
-        let mode = u32::from(now.stx_mode) & 0o7000 | crate::permission::mode_of_list(&list);
+    if let Some(mode) = mode {
         rustix::fs::chmodat(CWD, &spot.host[..], Mode::from_raw_mode(mode), AtFlags::empty())?;
     }
-    record.xattrs.insert(name, value);
-    let key = crate::owners::Key::of(file_system, &now);
+    let key = crate::owners::Key::of(tracer.file_system(&spot.path, &now), &now);
     tracer.world.owners.set(key, key.inode, record).map_err(crate::call::errno)?;
     DONE
 }
@@ -370,25 +312,28 @@ pub(super) fn lgetxattr(tracer: &mut Tracer, call: &Call) -> Outcome {
 }
 
 pub(super) fn get(tracer: &mut Tracer, call: &Call, spot: &Spot) -> Outcome {
-    let name = name_of(call, 1)?;
+    let name = attributes::name(call.text(1)?)?;
     let stat = super::stat::found(tracer, spot)?;
-    let value = match keeper(&name) {
-        Keeper::Refused => return Err(Errno::NODATA),
+    match keeper(&name) {
+        Keeper::Nobody => Err(Errno::NODATA),
         Keeper::Record => {
+            let who = tracer.world.caller(call)?;
             let record = tracer.world.owners.find(tracer.file_system(&spot.path, &stat), &stat);
-            record.and_then(|record| record.xattrs.get(&name)).cloned().ok_or(Errno::NODATA)?
+            let shown = |record| attributes::shown(who, record, &name, u32::from(stat.stx_mode));
+            hand_over(call, 2, &record.and_then(shown).ok_or(Errno::NODATA)?)
         }
         Keeper::Disk => {
-            let mut value = vec![0; 65536];
+            if has_room(u32::from(stat.stx_mode)) {
+                tracer.require(call, spot, &stat, READ)?;
+            }
+            let mut value = vec![0; LARGEST_VALUE];
             let length = match spot.is_magic {
                 true => rustix::fs::getxattr(&spot.host[..], &name[..], &mut value)?,
                 false => rustix::fs::lgetxattr(&spot.host[..], &name[..], &mut value)?,
             };
-            value.truncate(length);
-            value
+            hand_over(call, 2, &value[..length])
         }
-    };
-    hand_over(call, 2, &value)
+    }
 }
 
 fn hand_over(call: &Call, index: usize, value: &[u8]) -> Outcome {
@@ -414,18 +359,20 @@ pub(super) fn llistxattr(tracer: &mut Tracer, call: &Call) -> Outcome {
 
 pub(super) fn list(tracer: &mut Tracer, call: &Call, spot: &Spot) -> Outcome {
     let stat = super::stat::found(tracer, spot)?;
-    let mut names = vec![0; 65536];
+    let mut names = vec![0; LARGEST_VALUE];
     let length = match spot.is_magic {
         true => rustix::fs::listxattr(&spot.host[..], &mut names)?,
         false => rustix::fs::llistxattr(&spot.host[..], &mut names)?,
     };
     let mut shown = Vec::new();
     let on_disk = names[..length].split(|byte| *byte == 0).filter(|name| keeper(name) == Keeper::Disk);
-    let record = tracer.world.owners.find(tracer.file_system(&spot.path, &stat), &stat);
-    let remembered = record.into_iter().flat_map(|record| record.xattrs.keys().map(Vec::as_slice));
-    for name in on_disk.chain(remembered) {
+    for name in on_disk {
         shown.extend_from_slice(name);
         shown.push(0);
+    }
+    let record = tracer.world.owners.find(tracer.file_system(&spot.path, &stat), &stat);
+    if let Some(record) = record {
+        shown.extend(attributes::names(tracer.world.caller(call)?, record));
     }
     hand_over(call, 1, &shown)
 }
@@ -441,12 +388,12 @@ pub(super) fn lremovexattr(tracer: &mut Tracer, call: &Call) -> Outcome {
 }
 
 pub(super) fn remove(tracer: &mut Tracer, call: &Call, mut spot: Spot) -> Outcome {
-    let name = name_of(call, 1)?;
+    let name = attributes::name(call.text(1)?)?;
     let stat = super::stat::found(tracer, &spot)?;
     match keeper(&name) {
-        Keeper::Refused => return Err(Errno::OPNOTSUPP),
+        Keeper::Nobody => return Err(Errno::OPNOTSUPP),
         Keeper::Disk => {
-            tracer.require(call, &spot, &stat, WRITE)?;
+            attributes::may_write(tracer.world.caller(call)?, tracer.facts(&spot, &stat))?;
             bring_up(tracer, &mut spot)?;
             match spot.is_magic {
                 true => rustix::fs::removexattr(&spot.host[..], &name[..])?,
@@ -456,14 +403,16 @@ pub(super) fn remove(tracer: &mut Tracer, call: &Call, mut spot: Spot) -> Outcom
         }
         Keeper::Record => {}
     }
-    if !owns(tracer.world.caller(call)?, tracer.facts(&spot, &stat).uid) {
-        return Err(Errno::PERM);
+    attributes::may_set(tracer.world.caller(call)?, &name, tracer.facts(&spot, &stat).uid)?;
+    let known = tracer.world.owners.find(tracer.file_system(&spot.path, &stat), &stat);
+    let mut record = known.cloned().unwrap_or_default();
+    if record.xattrs.remove(&name).is_none() {
+        // Taking away a list that is not there is nothing.
+        let is_list = name == ACCESS_LIST || name == DEFAULT_LIST;
+        return if is_list { DONE } else { Err(Errno::NODATA) };
     }
     let now = bring_up(tracer, &mut spot)?;
-    let file_system = tracer.file_system(&spot.path, &now);
-    let mut record = tracer.world.owners.find(file_system, &now).cloned().ok_or(Errno::NODATA)?;
-    record.xattrs.remove(&name).ok_or(Errno::NODATA)?;
-    let key = crate::owners::Key::of(file_system, &now);
+    let key = crate::owners::Key::of(tracer.file_system(&spot.path, &now), &now);
     tracer.world.owners.set(key, key.inode, record).map_err(crate::call::errno)?;
     DONE
 }

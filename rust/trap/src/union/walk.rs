@@ -115,6 +115,9 @@ impl Union {
                 return Err(if spot.exists() { Errno::NOTDIR } else { Errno::NOENT });
             }
             asker.may_search(&spot, spot.mount == 0)?;
+            if name == b"." {
+                continue;
+            }
             if name == b".." {
                 if here != root {
                     here = parent(&here).to_vec();
@@ -269,7 +272,7 @@ impl Union {
 }
 
 fn push(rest: &mut Vec<Vec<u8>>, path: &[u8]) {
-    let names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".");
+    let names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
     let mut names: Vec<Vec<u8>> = names.map(<[u8]>::to_vec).collect();
     names.reverse();
     rest.append(&mut names);
