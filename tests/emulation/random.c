@@ -1,7 +1,8 @@
-/* Random calls about a few names, by root and by two users, and what each answers: `random SEED COUNT [root]`.
+/* Random calls about a few names, by root and by two users, and what each answers: `random SEED COUNT [root] [kept]`.
  *
  * Run with real ids and under emulation, with one seed, the lines must be the same. Without `root` the caller becomes
- * ann (1000, also in 1002), bob (1001) and root again every few calls.
+ * ann (1000, also in 1002), bob (1001) and root again every few calls. With `kept` no mode takes from the owner what
+ * it may.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -17,6 +18,8 @@
 #include <unistd.h>
 
 static unsigned long long state;
+
+static unsigned kept;
 
 static unsigned pick(unsigned below) {
     state = state * 6364136223846793005ULL + 1442695040888963407ULL;
@@ -42,6 +45,10 @@ static const char *path(void) {
     return out;
 }
 
+static unsigned mode(void) {
+    return pick(010000) | kept;
+}
+
 static const char *name_of(int number) {
     return number ? strerrorname_np(number) : "done";
 }
@@ -56,7 +63,7 @@ static void look(void) {
     struct stat s;
     struct statx x;
     const char *name = path();
-    int mode;
+    int wanted;
     char value[8];
     switch (pick(7)) {
     case 0: show("lstat", name, lstat(name, &s), &s); break;
@@ -66,12 +73,12 @@ static void look(void) {
         else printf("statx %s: %u:%u %o\n", name, x.stx_uid, x.stx_gid, x.stx_mode);
         break;
     case 3:
-        mode = pick(8);
-        printf("access %s %o: %s\n", name, mode, name_of(access(name, mode) ? errno : 0));
+        wanted = pick(8);
+        printf("access %s %o: %s\n", name, wanted, name_of(access(name, wanted) ? errno : 0));
         break;
     case 4:
-        mode = pick(8);
-        printf("eaccess %s %o: %s\n", name, mode, name_of(faccessat(AT_FDCWD, name, mode, AT_EACCESS) ? errno : 0));
+        wanted = pick(8);
+        printf("eaccess %s %o: %s\n", name, wanted, name_of(faccessat(AT_FDCWD, name, wanted, AT_EACCESS) ? errno : 0));
         break;
     case 5: printf("getxattr %s: %s\n", name, name_of(getxattr(name, "user.x", value, sizeof value) < 0 ? errno : 0)); break;
     default: {
@@ -89,7 +96,7 @@ static int on_descriptor(const char *name, unsigned uid, unsigned gid) {
     if (fd < 0) return -1;
     errno = 0;
     switch (which) {
-    case 0: result = fchmod(fd, pick(010000)); break;
+    case 0: result = fchmod(fd, mode()); break;
     case 1: result = fchown(fd, uid, gid); break;
     case 2: result = futimens(fd, NULL); break;
     default: result = fsetxattr(fd, "user.x", "1", 1, 0);
@@ -108,11 +115,11 @@ static void act(void) {
     errno = 0;
     switch (which) {
     case 0: case 1:
-        fd = open(one, O_CREAT | O_WRONLY | O_NONBLOCK | (pick(2) ? O_EXCL : 0), (pick(3) ? 0666 : 07777) & ~pick(0100));
+        fd = open(one, O_CREAT | O_WRONLY | O_NONBLOCK | (pick(2) ? O_EXCL : 0), ((pick(3) ? 0666 : 07777) & ~pick(0100)) | kept);
         result = fd < 0 ? -1 : 0;
         if (fd >= 0) close(fd);
         break;
-    case 2: result = mkdir(one, pick(3) ? 0777 : pick(010000)); break;
+    case 2: result = mkdir(one, pick(3) ? 0777 : mode()); break;
     case 3: result = symlink(pick(3) ? pick(2) ? "a" : "b/c" : pick(2) ? "d/." : "../w/e", one); break;
     case 4: result = link(one, other); break;
     case 5: result = linkat(AT_FDCWD, one, AT_FDCWD, other, AT_SYMLINK_FOLLOW); break;
@@ -122,7 +129,7 @@ static void act(void) {
     case 10: result = rmdir(one); break;
     case 11: case 12: result = chown(one, uid, gid); break;
     case 13: result = lchown(one, uid, gid); break;
-    case 14: result = chmod(one, pick(010000)); break;
+    case 14: result = chmod(one, mode()); break;
     case 15: result = mknod(one, S_IFIFO | 0640, 0); break;
     case 16: result = truncate(one, 0); break;
     case 17: result = utimes(one, pick(2) ? times : NULL); break;
@@ -145,13 +152,18 @@ static int own(unsigned uid) {
 }
 
 int main(int count, char **words) {
+    int only_root = 0;
     if (count < 3) return 2;
     state = strtoull(words[1], NULL, 10);
+    for (char **word = words + 3; *word; word++) {
+        if (!strcmp(*word, "root")) only_root = 1;
+        else kept = 0700;
+    }
     umask(0);
     mkdir("/w", 0777);
     if (chdir("/w")) return 1;
     for (long left = atol(words[2]); left > 0; left--) {
-        if (!pick(8) && count == 3) printf("as %d\n", own(pick(2) ? 0 : 1000 + pick(2)));
+        if (!pick(8) && !only_root) printf("as %d\n", own(pick(2) ? 0 : 1000 + pick(2)));
         /* The top is everybody's again. */
         if (!pick(50)) chmod("/w", 0777);
         if (pick(3)) act();

@@ -75,7 +75,7 @@ def test_a_removed_files_owner_is_not_the_next_ones(shell: Shell) -> None:
 
 def test_a_user_is_that_user_and_so_is_what_it_makes(shell: Shell) -> None:
     shown = shell("""su ann -c 'id -u; id -g; id -G; cd; touch f; mkdir d; ln -s f l; mkfifo p; stat -c "%n %u %g" f d l p;
-        grep -E "^(Uid|Gid|CapEff)" /proc/self/status; stat -c %u /proc/self'""")
+        grep -E "^(Uid|Gid|CapEff)" /proc/self/status; stat -L -c %u /proc/self'""")
     assert shown.splitlines() == [
         "1000",
         "1000",

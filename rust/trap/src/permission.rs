@@ -60,6 +60,13 @@ pub fn may_give(who: &Credentials, (owner, group): (u32, u32), uid: u32, gid: u3
     uid_stays && gid_may
 }
 
+/// `fs.protected_hardlinks` of proc(5): one may link only to what one owns, or could change without it.
+pub fn may_link(who: &Credentials, file: Facts<'_>) -> bool {
+    let is_plain = file.mode & 0o170_000 == 0o100_000 && file.mode & 0o4000 == 0;
+    let is_harmless = is_plain && file.mode & 0o2010 != 0o2010;
+    owns(who, file.uid) || (is_harmless && allows(who, file, READ | WRITE))
+}
+
 /// The permission bits that a file has after chown(2) by `who`: what made others its owner goes.
 pub fn mode_given(who: &Credentials, file: Facts<'_>) -> u32 {
     let mode = file.mode & 0o7777;
@@ -70,13 +77,13 @@ pub fn mode_given(who: &Credentials, file: Facts<'_>) -> u32 {
     mode & if keeps_set_gid { 0o3777 } else { 0o1777 }
 }
 
-/// The permission bits that a file has when `who` has cut it short: what would make its user somebody else goes.
+/// The permission bits that a file has when `who` has cut it short: what would make its user somebody else goes, in a user
+/// namespace for root, too.
 pub fn mode_cut(who: &Credentials, file: Facts<'_>) -> u32 {
-    let is_regular = file.mode & 0o170_000 == 0o100_000;
-    if !is_regular || who.can(capability::FSETID) {
-        return file.mode & 0o7777;
+    match file.mode & 0o170_000 {
+        0o100_000 => mode_given(who, file),
+        _ => file.mode & 0o7777,
     }
-    mode_given(who, file)
 }
 
 /// The permission bits that chmod(2) by `who` gives: setgid is for a group that one is in.

@@ -149,8 +149,7 @@ impl<'a> Walk<'a> {
             };
             let found = match spot.name() {
                 Some(name)
-                    if found.is_link()
-                        && (wants_directory || matches!(end, End::Follow | End::Create)) =>
+                    if found.is_link() && (wants_directory || matches!(end, End::Follow | End::Create)) =>
                 {
                     match self.target(&spot.above, name, &found)? {
                         Target::File(found) => found,

@@ -260,12 +260,8 @@ impl World {
 
     /// What a new file of `who`'s in a directory gets: its maker as owner, but the group and the list of the directory.
     pub fn heritage(&self, who: &Credentials, directory: &Statx) -> Heritage {
-        let record = self.record(directory);
-        let is_set_gid = u32::from(directory.stx_mode) & 0o2000 != 0;
-        let group = || record.map_or(directory.stx_gid, |record| record.gid);
-        let gid = if is_set_gid { group() } else { who.gid.fs };
-        let default = record.and_then(|record| record.xattrs.get(DEFAULT_LIST)).cloned();
-        Heritage { uid: who.uid.fs, gid, default, is_foreign: is_set_gid && !may_set_gid(who, gid) }
+        let default = self.record(directory).and_then(|record| record.xattrs.get(DEFAULT_LIST)).cloned();
+        Heritage::of(who, self.facts(directory), default)
     }
 
     /// Forgets a file whose last name is about to be, or was, taken away.
@@ -314,9 +310,21 @@ pub struct Heritage {
 }
 
 impl Heritage {
+    /// What `who` makes in a directory gets of it.
+    pub fn of(who: &Credentials, directory: Facts<'_>, default: Option<Vec<u8>>) -> Self {
+        let is_set_gid = directory.mode & 0o2000 != 0;
+        let gid = if is_set_gid { directory.gid } else { who.gid.fs };
+        Self { uid: who.uid.fs, gid, default, is_foreign: is_set_gid && !may_set_gid(who, gid) }
+    }
+
     /// Whether a file that the kernel makes for root is the same.
     pub fn says_nothing(&self) -> bool {
         (self.uid, self.gid) == (0, 0) && self.default.is_none()
+    }
+
+    /// Whether a new file's mode is not simply what its maker and the umask say.
+    pub fn has_a_say(&self) -> bool {
+        self.is_foreign || self.default.is_some()
     }
 
     /// The permission bits of a file that its maker wants to have `mode`, with a umask.

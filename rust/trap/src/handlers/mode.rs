@@ -86,9 +86,8 @@ pub fn utimensat(world: &mut World, call: &Call) -> Outcome {
     let mut is_now = true;
     if call.long(2) != 0 {
         let times = call.bytes(2, 32)?;
-        let mut of = times
-            .chunks_exact(16)
-            .map(|time| i64::from_ne_bytes(time[8..16].try_into().unwrap_or_default()));
+        let mut of =
+            times.chunks_exact(16).map(|time| i64::from_ne_bytes(time[8..16].try_into().unwrap_or_default()));
         if of.clone().all(|time| time == libc::UTIME_OMIT) {
             return GO_ON;
         }

@@ -14,7 +14,7 @@ use super::meant::{meant, Meant, Naming};
 use crate::call::{Call, Outcome, DONE, GO_ON};
 use crate::credentials::{capability, Credentials};
 use crate::owners::{Device, Record};
-use crate::permission::{allows, owns, EXECUTE, READ, WRITE};
+use crate::permission::{allows, may_link, owns, EXECUTE, WRITE};
 use crate::view::{Entry, HERE};
 use crate::walk::{Found, Spot, Walk};
 use crate::world::{is_directory, Heritage, World};
@@ -203,26 +203,14 @@ fn make_link(world: &mut World, call: &Call, old: (i32, usize), new: (i32, usize
         if !is_free(world, &spot, Kind::Other) || spot.above.stat.stx_mnt_id != stat.stx_mnt_id {
             return GO_ON; // EEXIST, ENOENT, EXDEV
         }
-        may_link(world, who, &stat)?;
+        if world.view.protects_hard_links && !may_link(who, world.facts(&stat)) {
+            return Err(Errno::PERM);
+        }
         world.require(who, &spot.above, WRITE | EXECUTE)?;
     }
     world.copy_up(&file, &stat)?;
     world.expect_name(&stat, &new_path);
     GO_ON
-}
-
-/// `fs.protected_hardlinks` of proc(5): only to what one owns, or could change without it.
-fn may_link(world: &World, who: &Credentials, stat: &Statx) -> Result<(), Errno> {
-    let facts = world.facts(stat);
-    if !world.view.protects_hard_links || owns(who, facts.uid) {
-        return Ok(());
-    }
-    let is_plain = facts.mode & 0o170_000 == 0o100_000 && facts.mode & 0o4000 == 0;
-    let is_harmless = is_plain && facts.mode & 0o2010 != 0o2010;
-    if is_harmless && allows(who, facts, READ | WRITE) {
-        return Ok(());
-    }
-    Err(Errno::PERM)
 }
 
 pub fn unlink(world: &mut World, call: &Call) -> Outcome {
@@ -244,7 +232,9 @@ fn remove(world: &mut World, call: &Call, directory: i32, path: usize, flags: At
     }
     let path = call.text(path)?;
     let has_slashes = path.last() == Some(&b'/');
-    if flags.bits() & !AtFlags::REMOVEDIR.bits() != 0 || (plain && (has_slashes || world.is_unheard_of(&path))) {
+    if flags.bits() & !AtFlags::REMOVEDIR.bits() != 0
+        || (plain && (has_slashes || world.is_unheard_of(&path)))
+    {
         return GO_ON;
     }
     let (entry, stat) = match plain {
@@ -412,8 +402,7 @@ fn others_move(
     // A directory's `..` changes.
     let others = replaced.as_ref().filter(|_| exchanges);
     let mut moved = std::iter::once(&stat).chain(others).filter(|each| is_directory(each));
-    if !are_same(&from.above.stat, &to.above.stat)
-        && moved.any(|each| !allows(who, world.facts(each), WRITE))
+    if !are_same(&from.above.stat, &to.above.stat) && moved.any(|each| !allows(who, world.facts(each), WRITE))
     {
         return Err(Errno::ACCESS);
     }

@@ -44,7 +44,11 @@ impl Wish {
 }
 
 pub fn open(world: &mut World, call: &Call) -> Outcome {
-    act(world, call, &Wish { directory: HERE, path: 0, flags: call.word(1), mode: call.word(2), is_bound: false })
+    act(
+        world,
+        call,
+        &Wish { directory: HERE, path: 0, flags: call.word(1), mode: call.word(2), is_bound: false },
+    )
 }
 
 pub fn creat(world: &mut World, call: &Call) -> Outcome {
@@ -53,7 +57,11 @@ pub fn creat(world: &mut World, call: &Call) -> Outcome {
 }
 
 pub fn openat(world: &mut World, call: &Call) -> Outcome {
-    act(world, call, &Wish { directory: call.int(0), path: 1, flags: call.word(2), mode: call.word(3), is_bound: false })
+    act(
+        world,
+        call,
+        &Wish { directory: call.int(0), path: 1, flags: call.word(2), mode: call.word(3), is_bound: false },
+    )
 }
 
 /// RESOLVE_* restrictions are left to the kernel: such a call is only checked, and runs there.

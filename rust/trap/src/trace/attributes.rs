@@ -9,7 +9,7 @@ use crate::call::Call;
 use crate::credentials::KEEP;
 use crate::owners::attributes::{self, has_room, keeper, Keeper, LARGEST_VALUE};
 use crate::owners::{Record, ACCESS_LIST, DEFAULT_LIST};
-use crate::permission::{allows, may_give, mode_given, mode_set, owns, READ, WRITE};
+use crate::permission::{allows, may_give, mode_cut, mode_given, mode_set, owns, READ, WRITE};
 use crate::union::{type_of, Follow, Spot};
 use crate::view::HERE;
 
@@ -148,17 +148,29 @@ pub(super) fn give(tracer: &mut Tracer, call: &Call, mut spot: Spot, uid: u32, g
 
 pub(super) fn truncate(tracer: &mut Tracer, call: &Call) -> Outcome {
     let mut spot = place(tracer, call, HERE, 0, 0)?;
-    if spot.is_directory() {
-        return Err(Errno::ISDIR);
-    }
     let stat = super::stat::found(tracer, &spot)?;
+    match type_of(&stat) {
+        FileType::RegularFile => {}
+        FileType::Directory => return Err(Errno::ISDIR),
+        _ => return Err(Errno::INVAL),
+    }
     tracer.require(call, &spot, &stat, WRITE)?;
     let now = bring_up(tracer, &mut spot)?;
-    let loose = Loose::open(tracer, &spot.host, &now, WRITE);
-    Ok(Action::Run(super::Run {
-        after: Some(Box::new(move |_, _, _| drop(loose))),
-        ..super::Run::with_path(0, &spot.host)
-    }))
+    let kept = mode_cut(tracer.world.caller(call)?, tracer.facts(&spot, &now));
+    let host = spot.host.clone();
+    let loose = Loose::open(tracer, &host, &now, WRITE);
+    super::Run::with_path(0, &host).then(move |_, _, _| {
+        drop(loose);
+        keep_mode(&host, kept);
+    })
+}
+
+/// The kernel, to which nobody here is root, takes more of a file's mode than is due.
+pub(super) fn keep_mode(host: &[u8], kept: u32) {
+    let is = crate::union::lstat(host).map_or(kept, |stat| u32::from(stat.stx_mode) & 0o7777);
+    if is != kept {
+        let _ = rustix::fs::chmodat(CWD, host, Mode::from_raw_mode(kept), AtFlags::empty());
+    }
 }
 
 pub(super) fn utime(tracer: &mut Tracer, call: &Call) -> Outcome {

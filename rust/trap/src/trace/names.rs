@@ -8,9 +8,10 @@ use super::{Action, Outcome, Tracer, DONE};
 use crate::call::Call;
 use crate::credentials::capability;
 use crate::owners::{Device, Record};
-use crate::permission::{owns, EXECUTE, WRITE};
+use crate::permission::{may_link, owns, EXECUTE, WRITE};
 use crate::union::{lstat, parent, Follow, Kind, Spot};
 use crate::view::HERE;
+use crate::world::Heritage;
 
 pub(super) fn readlink(tracer: &mut Tracer, call: &Call) -> Outcome {
     read(tracer, call, HERE, 0)
@@ -55,49 +56,113 @@ pub(super) fn mkdirat(tracer: &mut Tracer, call: &Call) -> Outcome {
 
 fn make_directory(tracer: &mut Tracer, call: &Call, directory: i32, path: usize) -> Outcome {
     let mode = call.word(path + 1);
-    make(tracer, call, directory, path, true, |tracer, call, to| {
-        let umask = tracer.world.view.umask(call)?;
+    let what = Making { is_directory: true, needs: 0 };
+    make(tracer, call, (directory, path), &what, |tracer, heritage, to| {
         let inherited = lstat(parent(to)).map_or(0, |above| u32::from(above.stx_mode) & 0o2000);
+        let bits = heritage.mode(mode, || tracer.world.view.umask(call))?.as_raw_mode();
         // mkdir(2) takes the sticky bit, and setgid from the directory above alone.
-        let mode = Mode::from_raw_mode(mode & 0o1777 & !umask | inherited);
-        rustix::fs::mkdirat(CWD, to, mode)?;
+        let bits = Mode::from_raw_mode(bits & 0o1777 | inherited);
+        rustix::fs::mkdirat(CWD, to, bits)?;
         if inherited != 0 {
-            rustix::fs::chmodat(CWD, to, mode, AtFlags::empty())?;
+            rustix::fs::chmodat(CWD, to, bits, AtFlags::empty())?;
         }
-        Ok(None)
+        Ok(heritage.record(mode, FileType::Directory))
     })
+}
+
+/// What is made.
+struct Making {
+    /// Only a directory's name may be followed by slashes.
+    is_directory: bool,
+    /// Only who has this capability may.
+    needs: u64,
 }
 
 /// Makes a name by `work`, which is told the host's path, and remembers whose it is.
 fn make(
     tracer: &mut Tracer,
     call: &Call,
-    directory: i32,
-    path: usize,
-    is_directory: bool,
-    work: impl FnOnce(&mut Tracer, &Call, &[u8]) -> Result<Option<Record>, Errno>,
+    (directory, path): (i32, usize),
+    what: &Making,
+    work: impl FnOnce(&mut Tracer, &Heritage, &[u8]) -> Result<Record, Errno>,
 ) -> Outcome {
-    let spot = tracer.place_at(call, directory, path, Follow::No)?;
-    if spot.exists() {
-        return Err(Errno::EXIST);
+    let spot = free(tracer, call, (directory, path), what.is_directory)?;
+    let heritage = tracer.birth(call, &spot)?;
+    if what.needs != 0 && !tracer.world.caller(call)?.can(what.needs) {
+        return Err(Errno::PERM);
     }
-    if spot.wants_directory && !is_directory {
-        return Err(Errno::NOENT);
-    }
-    let owner = tracer.birth(call, &spot)?;
     let (to, hides) = tracer.make_room(&spot)?;
     let loose = Loose::parent(&to);
-    let made = work(tracer, call, &to);
+    let made = work(tracer, &heritage, &to);
     drop(loose);
     tracer.union.made(&spot, &to, hides)?;
-    let record = made?.map_or_else(
-        || Record::owned(owner.0, owner.1),
-        |record| Record { uid: owner.0, gid: owner.1, ..record },
-    );
+    let record = made?;
     if !record.says_nothing() {
         tracer.remember(&to, &spot.path, record)?;
     }
     DONE
+}
+
+/// The last component of a path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Name,
+    Dot,
+    DotDot,
+    Root,
+}
+
+/// Where a path leads, its last component itself.
+struct Named {
+    spot: Spot,
+    last: Last,
+    has_slashes: bool,
+}
+
+fn split(path: &[u8]) -> (&[u8], Last, bool) {
+    let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |at| at + 1);
+    let last = match path[..end].rsplit(|byte| *byte == b'/').next() {
+        Some(b".") => Last::Dot,
+        Some(b"..") => Last::DotDot,
+        Some(b"") if !path.is_empty() => return (path, Last::Root, true),
+        _ => Last::Name,
+    };
+    (&path[..end], last, end < path.len())
+}
+
+/// Whether a path ends in a name and slashes.
+pub(super) fn is_slashed_name(path: &[u8]) -> bool {
+    let (_, last, has_slashes) = split(path);
+    last == Last::Name && has_slashes
+}
+
+/// Walks to a path's last component, which need not be there.
+pub(super) fn walk_to_name(
+    tracer: &mut Tracer,
+    call: &Call,
+    directory: i32,
+    path: &[u8],
+) -> Result<Spot, Errno> {
+    tracer.place(call, directory, split(path).0, Follow::No)
+}
+
+/// Walks first, so that the way is what is refused first.
+fn named(tracer: &mut Tracer, call: &Call, (directory, index): (i32, usize)) -> Result<Named, Errno> {
+    let path = call.text(index)?;
+    let (_, last, has_slashes) = split(&path);
+    Ok(Named { spot: walk_to_name(tracer, call, directory, &path)?, last, has_slashes })
+}
+
+/// A name that nothing has.
+fn free(tracer: &mut Tracer, call: &Call, place: (i32, usize), is_directory: bool) -> Result<Spot, Errno> {
+    let Named { spot, last, has_slashes } = named(tracer, call, place)?;
+    if last != Last::Name || spot.exists() {
+        return Err(Errno::EXIST);
+    }
+    if has_slashes && !is_directory {
+        return Err(Errno::NOENT);
+    }
+    Ok(spot)
 }
 
 pub(super) fn symlink(tracer: &mut Tracer, call: &Call) -> Outcome {
@@ -113,9 +178,10 @@ fn make_symlink(tracer: &mut Tracer, call: &Call, directory: i32, path: usize) -
     if target.is_empty() {
         return Err(Errno::NOENT);
     }
-    make(tracer, call, directory, path, false, |_, _, to| {
+    let what = Making { is_directory: false, needs: 0 };
+    make(tracer, call, (directory, path), &what, |_, heritage, to| {
         rustix::fs::symlinkat(&target[..], CWD, to)?;
-        Ok(None)
+        Ok(heritage.record(0o777, FileType::Symlink))
     })
 }
 
@@ -133,6 +199,7 @@ fn make_node(tracer: &mut Tracer, call: &Call, directory: i32, path: usize) -> O
         0o010_000 => FileType::Fifo,
         0o140_000 => FileType::Socket,
         0 | 0o100_000 | 0o020_000 | 0o060_000 => FileType::RegularFile,
+        0o040_000 => return Err(Errno::PERM),
         _ => return Err(Errno::INVAL),
     };
     let is_block = kind & 0o170_000 == 0o060_000;
@@ -141,13 +208,11 @@ fn make_node(tracer: &mut Tracer, call: &Call, directory: i32, path: usize) -> O
         major: number >> 8 & 0xfff,
         minor: (number & 0xff) | (number >> 12 & 0xf_ff00),
     });
-    if device.is_some() && !tracer.world.caller(call)?.can(capability::MKNOD) {
-        return Err(Errno::PERM);
-    }
-    make(tracer, call, directory, path, false, |tracer, call, to| {
-        let mode = Mode::from_raw_mode(kind & 0o7777 & !tracer.world.view.umask(call)?);
+    let what = Making { is_directory: false, needs: if device.is_some() { capability::MKNOD } else { 0 } };
+    make(tracer, call, (directory, path), &what, |tracer, heritage, to| {
+        let mode = heritage.mode(kind, || tracer.world.view.umask(call))?;
         rustix::fs::mknodat(CWD, to, format, mode, 0)?;
-        Ok(device.map(|device| Record { device: Some(device), ..Record::default() }))
+        Ok(Record { device, ..heritage.record(kind, format) })
     })
 }
 
@@ -168,19 +233,19 @@ pub(super) fn unlinkat(tracer: &mut Tracer, call: &Call) -> Outcome {
 }
 
 fn remove(tracer: &mut Tracer, call: &Call, directory: i32, index: usize, is_directory: bool) -> Outcome {
-    let path = call.text(index)?;
-    let trimmed = path.strip_suffix(b"/").unwrap_or(&path);
-    match trimmed.rsplit(|byte| *byte == b'/').next() {
-        Some(b".") if is_directory => return Err(Errno::INVAL),
-        Some(b"..") if is_directory => return Err(Errno::NOTEMPTY),
-        _ => {}
+    let Named { spot, last, has_slashes } = named(tracer, call, (directory, index))?;
+    match last {
+        Last::Name => {}
+        _ if !is_directory => return Err(Errno::ISDIR),
+        Last::Dot => return Err(Errno::INVAL),
+        Last::DotDot => return Err(Errno::NOTEMPTY),
+        Last::Root => return Err(Errno::BUSY),
     }
-    let spot = tracer.place(call, directory, trimmed_unless_root(&path, trimmed), Follow::No)?;
     if !spot.exists() {
         return Err(Errno::NOENT);
     }
-    if path.len() != trimmed.len() && !spot.is_directory() {
-        return Err(Errno::NOTDIR);
+    if has_slashes && !is_directory {
+        return Err(if spot.is_directory() { Errno::ISDIR } else { Errno::NOTDIR });
     }
     let stat = super::stat::found(tracer, &spot)?;
     may_take_away(tracer, call, &spot, &stat)?;
@@ -189,14 +254,6 @@ fn remove(tracer: &mut Tracer, call: &Call, directory: i32, index: usize, is_dir
     drop(loose);
     removed?;
     forget(tracer, &spot, &stat)
-}
-
-fn trimmed_unless_root<'a>(path: &'a [u8], trimmed: &'a [u8]) -> &'a [u8] {
-    if trimmed.is_empty() {
-        path
-    } else {
-        trimmed
-    }
 }
 
 /// Forgets a file whose last name was taken away.
@@ -243,29 +300,60 @@ pub(super) fn renameat2(tracer: &mut Tracer, call: &Call) -> Outcome {
     move_name(tracer, call, (call.int(0), 1), (call.int(2), 3), call.word(4))
 }
 
+/// The order of do_renameat2 and vfs_rename.
 fn move_name(tracer: &mut Tracer, call: &Call, old: (i32, usize), new: (i32, usize), flags: u32) -> Outcome {
-    let mut from = last_name(tracer, call, old)?;
-    let to = last_name(tracer, call, new)?;
-    if !from.exists() {
-        return Err(Errno::NOENT);
+    const KNOWN: u32 = libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE;
+    if flags & !KNOWN != 0 || flags & KNOWN == KNOWN {
+        return Err(Errno::INVAL);
+    }
+    let (exchanges, keeps) = (flags & libc::RENAME_EXCHANGE != 0, flags & libc::RENAME_NOREPLACE != 0);
+    let Named { spot: mut from, last: last_old, has_slashes: slashes_old } = named(tracer, call, old)?;
+    let Named { spot: to, last: last_new, has_slashes: slashes_new } = named(tracer, call, new)?;
+    if from.mount != to.mount {
+        return Err(Errno::XDEV);
+    }
+    if last_old != Last::Name || last_new != Last::Name {
+        return Err(if last_old == Last::Name && keeps { Errno::EXIST } else { Errno::BUSY });
+    }
+    match (from.exists(), to.exists()) {
+        (false, _) => return Err(Errno::NOENT),
+        (true, true) if keeps => return Err(Errno::EXIST),
+        (true, false) if exchanges => return Err(Errno::NOENT),
+        _ => {}
+    }
+    let is_file_with_slashes = !from.is_directory() && (slashes_old || (slashes_new && !exchanges));
+    if is_file_with_slashes || (exchanges && slashes_new && !to.is_directory()) {
+        return Err(Errno::NOTDIR);
+    }
+    if holds(&from, &to) {
+        return Err(Errno::INVAL);
+    }
+    if to.exists() && holds(&to, &from) {
+        return Err(if exchanges { Errno::INVAL } else { Errno::NOTEMPTY });
     }
     let stat = super::stat::found(tracer, &from)?;
-    may_take_away(tracer, call, &from, &stat)?;
-    let replaced = match to.exists() {
-        true => {
-            let there = super::stat::found(tracer, &to)?;
-            may_take_away(tracer, call, &to, &there)?;
-            Some(there)
-        }
-        false => {
-            tracer.birth(call, &to)?;
-            None
-        }
-    };
-    if replaced.is_some_and(|there| super::stat::identity(&there) == super::stat::identity(&stat))
-        && flags == 0
-    {
+    let replaced = if to.exists() { Some(super::stat::found(tracer, &to)?) } else { None };
+    if replaced.is_some_and(|there| super::stat::identity(&there) == super::stat::identity(&stat)) {
         return DONE;
+    }
+    may_take_away(tracer, call, &from, &stat)?;
+    match &replaced {
+        Some(there) => may_take_away(tracer, call, &to, there)?,
+        None => drop(tracer.birth(call, &to)?),
+    }
+    match (from.is_directory(), to.is_directory()) {
+        (true, false) if to.exists() && !exchanges => return Err(Errno::NOTDIR),
+        (false, true) if !exchanges => return Err(Errno::ISDIR),
+        _ => {}
+    }
+    // A directory's `..` changes.
+    if parent(&from.path) != parent(&to.path) {
+        let other = replaced.as_ref().filter(|_| exchanges).map(|there| (&to, there));
+        for (spot, stat) in std::iter::once((&from, &stat)).chain(other) {
+            if spot.is_directory() {
+                tracer.require(call, spot, stat, WRITE)?;
+            }
+        }
     }
     let flags = RenameFlags::from_bits_retain(flags);
     let mut to = to;
@@ -289,28 +377,10 @@ fn move_name(tracer: &mut Tracer, call: &Call, old: (i32, usize), new: (i32, usi
     }
 }
 
-fn last_name(tracer: &mut Tracer, call: &Call, (directory, index): (i32, usize)) -> Result<Spot, Errno> {
-    let path = call.text(index)?;
-    let trimmed = path.trim_ascii_end_slashes();
-    match trimmed.rsplit(|byte| *byte == b'/').next() {
-        Some(b"." | b"..") => return Err(Errno::BUSY),
-        Some(b"") if !path.is_empty() => return Err(Errno::BUSY),
-        _ => {}
-    }
-    let mut spot = tracer.place(call, directory, trimmed, Follow::No)?;
-    spot.wants_directory = trimmed.len() != path.len();
-    Ok(spot)
-}
-
-trait Trim {
-    fn trim_ascii_end_slashes(&self) -> &[u8];
-}
-
-impl Trim for Vec<u8> {
-    fn trim_ascii_end_slashes(&self) -> &[u8] {
-        let end = self.iter().rposition(|byte| *byte != b'/').map_or(0, |at| at + 1);
-        &self[..end]
-    }
+/// Whether a directory is above, or is, another spot.
+fn holds(directory: &Spot, other: &Spot) -> bool {
+    let beneath = crate::union::join(&directory.path, b"");
+    directory.is_directory() && directory.path != other.path && other.path.starts_with(&beneath)
 }
 
 pub(super) fn link(tracer: &mut Tracer, call: &Call) -> Outcome {
@@ -342,12 +412,19 @@ fn make_link(tracer: &mut Tracer, call: &Call, old: (i32, usize), new: (i32, usi
     } else {
         tracer.place(call, old.0, &path, follow)?
     };
-    let to = tracer.place_at(call, new.0, new.1, Follow::No)?;
-    if to.exists() {
-        return Err(Errno::EXIST);
-    }
-    if to.wants_directory {
+    if !from.exists() {
         return Err(Errno::NOENT);
+    }
+    let to = free(tracer, call, new, false)?;
+    if !from.is_magic {
+        if from.mount != to.mount {
+            return Err(Errno::XDEV);
+        }
+        let stat = super::stat::found(tracer, &from)?;
+        let is_refused = !may_link(tracer.world.caller(call)?, tracer.facts(&from, &stat));
+        if is_refused && tracer.world.view.protects_hard_links {
+            return Err(Errno::PERM);
+        }
     }
     tracer.birth(call, &to)?;
     let loose = Loose::parent(&to.host);

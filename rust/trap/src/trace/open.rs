@@ -5,10 +5,11 @@ use rustix::io::Errno;
 
 use super::{Action, Argument, Outcome, Run, Tracer};
 use crate::call::Call;
-use crate::owners::{Device, Record};
-use crate::permission::{owns, EXECUTE, READ, WRITE};
+use crate::owners::{Device, DEFAULT_LIST};
+use crate::permission::{mode_cut, owns, EXECUTE, READ, WRITE};
 use crate::union::{lstat, parent, type_of, Follow, Kind, Spot};
 use crate::view::HERE;
+use crate::world::Heritage;
 
 const WRITES: u32 = (libc::O_WRONLY | libc::O_RDWR) as u32;
 const CREAT: u32 = libc::O_CREAT as u32;
@@ -101,6 +102,11 @@ fn act(tracer: &mut Tracer, call: &Call, wish: &Wish) -> Outcome {
     }
     let is_new = wish.flags & (CREAT | EXCL) == CREAT | EXCL;
     let follow = if wish.flags & NOFOLLOW != 0 || is_new { Follow::No } else { Follow::Yes };
+    if wish.flags & CREAT != 0 && wish.flags & PATH == 0 && super::names::is_slashed_name(&wish.path) {
+        // The way comes first.
+        super::names::walk_to_name(tracer, call, wish.directory, &wish.path)?;
+        return Err(Errno::ISDIR);
+    }
     let spot = walk(tracer, call, wish, follow)?;
     if !spot.exists() {
         if wish.flags & CREAT == 0 || wish.flags & PATH != 0 {
@@ -177,10 +183,6 @@ fn existing(tracer: &mut Tracer, call: &Call, wish: &Wish, mut spot: Spot) -> Ou
         _ => {}
     }
     let stat = super::stat::found(tracer, &spot)?;
-    let record = tracer.world.owners.find(tracer.file_system(&spot.path, &stat), &stat);
-    if let Some(device) = record.and_then(|record| record.device) {
-        return open_device(wish, device);
-    }
     let mut wanted = match flags & 3 {
         0 => READ,
         1 => WRITE,
@@ -195,6 +197,10 @@ fn existing(tracer: &mut Tracer, call: &Call, wish: &Wish, mut spot: Spot) -> Ou
     {
         return Err(Errno::PERM);
     }
+    let record = tracer.world.owners.find(tracer.file_system(&spot.path, &stat), &stat);
+    if let Some(device) = record.and_then(|record| record.device) {
+        return open_device(wish, device);
+    }
     if let Some(text) = super::proc_files::text(tracer, call, &spot)? {
         return given(tracer, wish, &text);
     }
@@ -208,8 +214,16 @@ fn existing(tracer: &mut Tracer, call: &Call, wish: &Wish, mut spot: Spot) -> Ou
         return ptmx(wish, &spot);
     }
     let mut request = run(wish, &spot.host)?;
-    if let Some(loose) = Loose::open(tracer, &spot.host, &stat, wanted) {
-        request.after = Some(Box::new(move |_, _, _| drop(loose)));
+    let loose = Loose::open(tracer, &spot.host, &stat, wanted);
+    let cut = flags & TRUNC != 0 && kind == FileType::RegularFile;
+    let kept = cut.then_some(mode_cut(tracer.world.caller(call)?, tracer.facts(&spot, &stat)));
+    if loose.is_some() || kept.is_some() {
+        request.after = Some(Box::new(move |_, _, _| {
+            drop(loose);
+            if let Some(kept) = kept {
+                super::attributes::keep_mode(&spot.host, kept);
+            }
+        }));
     }
     Ok(Action::Run(request))
 }
@@ -224,15 +238,27 @@ fn ptmx(wish: &Wish, spot: &Spot) -> Outcome {
 }
 
 fn create(tracer: &mut Tracer, call: &Call, wish: &Wish, spot: &Spot) -> Outcome {
-    let owner = tracer.birth(call, spot)?;
+    let heritage = tracer.birth(call, spot)?;
+    let mode = match heritage.has_a_say() {
+        true => Some(heritage.mode(wish.mode, || tracer.world.view.umask(call))?.as_raw_mode()),
+        false => None,
+    };
+    let wanted = wish.mode;
     let (to, hides) = tracer.make_room(spot)?;
     let spot = spot.clone();
     let loose = Loose::parent(&to);
     run(wish, &to)?.then(move |tracer, _, result| {
         drop(loose);
         let made = tracer.union.made(&spot, &to, hides);
-        if *result >= 0 && made.is_ok() && owner != (0, 0) {
-            let _ = tracer.remember(&to, &spot.path, Record::owned(owner.0, owner.1));
+        if *result < 0 || made.is_err() {
+            return;
+        }
+        if let Some(mode) = mode {
+            super::attributes::keep_mode(&to, mode);
+        }
+        let record = heritage.record(wanted, FileType::RegularFile);
+        if !record.says_nothing() {
+            let _ = tracer.remember(&to, &spot.path, record);
         }
     })
 }
@@ -342,19 +368,16 @@ impl Drop for Loose {
 }
 
 impl Tracer {
-    /// Whether the caller may make a name, and whom it will belong to.
-    pub(super) fn birth(&mut self, call: &Call, spot: &Spot) -> Result<(u32, u32), Errno> {
+    /// Whether the caller may make a name, and what it gets of its directory.
+    pub(super) fn birth(&mut self, call: &Call, spot: &Spot) -> Result<Heritage, Errno> {
         let above = parent(&spot.path).to_vec();
         let index = self.union.mount_of(&above);
         let directory = self.union.at_mount(index, &above)?;
         let stat = super::stat::found(self, &directory)?;
         self.require(call, &directory, &stat, WRITE | EXECUTE)?;
-        let who = self.world.caller(call)?;
-        let gid = match u32::from(stat.stx_mode) & 0o2000 {
-            0 => who.gid.fs,
-            _ => self.facts(&directory, &stat).gid,
-        };
-        Ok((who.uid.fs, gid))
+        let record = self.world.owners.find(self.file_system(&directory.path, &stat), &stat);
+        let default = record.and_then(|record| record.xattrs.get(DEFAULT_LIST)).cloned();
+        Ok(Heritage::of(self.world.caller(call)?, self.facts(&directory, &stat), default))
     }
 
     /// See [`crate::union::Union::make_room`].

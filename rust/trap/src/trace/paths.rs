@@ -253,9 +253,27 @@ impl Tracer {
             Some(b'/') => Vec::new(),
             Some(_) => self.directory(call, directory)?,
         };
+        let root = self.root_of(call);
+        self.walk(call, None, (&root, &base), path, follow)
+    }
+
+    /// As [`Tracer::place`], walked with other credentials than the caller's.
+    pub(super) fn place_as(
+        &mut self,
+        who: &Credentials,
+        call: &Call,
+        directory: i32,
+        path: &[u8],
+        follow: Follow,
+    ) -> Result<Spot, Errno> {
+        let base = if path.first() == Some(&b'/') { Vec::new() } else { self.directory(call, directory)? };
+        let root = self.root_of(call);
+        self.walk(call, Some(who), (&root, &base), path, follow)
+    }
+
+    fn root_of(&self, call: &Call) -> Vec<u8> {
         let process = self.process_of(call);
-        let root = self.processes.get(&process).map_or_else(|| b"/".to_vec(), |one| one.root.clone());
-        self.walk(call, &root, &base, path, follow)
+        self.processes.get(&process).map_or_else(|| b"/".to_vec(), |one| one.root.clone())
     }
 
     /// As [`Tracer::place`], with a directory that stands for the root.
@@ -266,7 +284,7 @@ impl Tracer {
         path: &[u8],
         follow: Follow,
     ) -> Result<Spot, Errno> {
-        self.walk(call, root, root, path, follow)
+        self.walk(call, None, (root, root), path, follow)
     }
 
     /// Whether a path that led to a spot had no links in it.
@@ -294,15 +312,16 @@ impl Tracer {
     fn walk(
         &mut self,
         call: &Call,
-        root: &[u8],
-        base: &[u8],
+        who: Option<&Credentials>,
+        (root, base): (&[u8], &[u8]),
         path: &[u8],
         follow: Follow,
     ) -> Result<Spot, Errno> {
         let process = self.process_of(call);
-        let user = match self.world.is_plain_root(call)? {
-            true => None,
-            false => Some((self.world.caller(call)?, &self.world)),
+        let user = match who {
+            Some(who) => Some((who, &self.world)),
+            None if self.world.is_plain_root(call)? => None,
+            None => Some((self.world.caller(call)?, &self.world)),
         };
         let who = Who {
             thread: call.pid,

@@ -5,12 +5,11 @@
 
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, CWD};
+use rustix::fs::{AtFlags, FileType, CWD};
 use rustix::io::Errno;
 
 use super::{Action, Argument, Outcome, Run, Tracer};
 use crate::call::Call;
-use crate::owners::Record;
 use crate::permission::WRITE;
 use crate::table::When;
 use crate::union::{join, parent, Follow};
@@ -204,7 +203,7 @@ pub(super) fn bind(tracer: &mut Tracer, call: &Call) -> Outcome {
     if spot.exists() {
         return Err(Errno::ADDRINUSE);
     }
-    let owner = tracer.birth(call, &spot)?;
+    let record = tracer.birth(call, &spot)?.record(0o777, FileType::Socket);
     let (to, hides) = tracer.make_room(&spot)?;
     let address = tracer.address(&to)?;
     let loose = super::open::Loose::parent(&to);
@@ -212,8 +211,8 @@ pub(super) fn bind(tracer: &mut Tracer, call: &Call) -> Outcome {
     run.then(move |tracer, _, result| {
         drop(loose);
         let made = tracer.union.made(&spot, &to, hides);
-        if *result == 0 && made.is_ok() && owner != (0, 0) {
-            let _ = tracer.remember(&to, &spot.path, Record::owned(owner.0, owner.1));
+        if *result == 0 && made.is_ok() && !record.says_nothing() {
+            let _ = tracer.remember(&to, &spot.path, record);
         }
     })
 }

@@ -186,13 +186,13 @@ fn check(tracer: &mut Tracer, call: &Call, directory: i32, index: usize, wanted:
         let who = tracer.world.caller(call)?;
         return if allows(who, facts, wanted) { DONE } else { Err(Errno::ACCESS) };
     }
-    let spot = tracer.place(call, directory, &path, follow(flags))?;
+    let who = tracer.world.caller(call)?;
+    let asking = if flags & libc::AT_EACCESS != 0 { who.clone() } else { who.as_real() };
+    let spot = tracer.place_as(&asking, call, directory, &path, follow(flags))?;
     let found = found(tracer, &spot)?;
     if wanted & WRITE != 0 && tracer.union.is_read_only(&spot.path) {
         return Err(Errno::ROFS);
     }
-    let who = tracer.world.caller(call)?;
-    let asking = if flags & libc::AT_EACCESS != 0 { who.clone() } else { who.as_real() };
     let facts = tracer.facts(&spot, &found);
     let is_foreign = facts.uid == 65534 && found.stx_uid != tracer.settings.host_ids.0;
     if is_foreign && asking.uid.fs == 0 {
