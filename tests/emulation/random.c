@@ -59,36 +59,6 @@ static void show(const char *what, const char *name, int result, struct stat *s)
                 S_ISDIR(s->st_mode) ? 0 : (unsigned long)s->st_nlink);
 }
 
-static void look(void) {
-    struct stat s;
-    struct statx x;
-    const char *name = path();
-    int wanted;
-    char value[8];
-    switch (pick(7)) {
-    case 0: show("lstat", name, lstat(name, &s), &s); break;
-    case 1: show("stat", name, stat(name, &s), &s); break;
-    case 2:
-        if (statx(AT_FDCWD, name, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &x)) printf("statx %s: %s\n", name, strerrorname_np(errno));
-        else printf("statx %s: %u:%u %o\n", name, x.stx_uid, x.stx_gid, x.stx_mode);
-        break;
-    case 3:
-        wanted = pick(8);
-        printf("access %s %o: %s\n", name, wanted, name_of(access(name, wanted) ? errno : 0));
-        break;
-    case 4:
-        wanted = pick(8);
-        printf("eaccess %s %o: %s\n", name, wanted, name_of(faccessat(AT_FDCWD, name, wanted, AT_EACCESS) ? errno : 0));
-        break;
-    case 5: printf("getxattr %s: %s\n", name, name_of(getxattr(name, "user.x", value, sizeof value) < 0 ? errno : 0)); break;
-    default: {
-        int fd = open(name, O_RDONLY | O_NONBLOCK);
-        show("fstat", name, fd < 0 ? -1 : fstat(fd, &s), &s);
-        if (fd >= 0) close(fd);
-    }
-    }
-}
-
 /* What is done to an open file: no way leads there. */
 static int on_descriptor(const char *name, unsigned uid, unsigned gid) {
     static const int flags[] = {O_RDONLY, O_WRONLY, O_RDWR, O_RDONLY | O_DIRECTORY, O_WRONLY | O_TRUNC, O_RDONLY | O_NOFOLLOW};
@@ -107,9 +77,63 @@ static int on_descriptor(const char *name, unsigned uid, unsigned gid) {
     return result;
 }
 
+/* An access list of six lines, now and then a short or an empty one. */
+static int set_list(const char *name) {
+    struct { unsigned version; struct { unsigned short tag, permissions; unsigned id; } lines[6]; } list = {2};
+    static const unsigned short tags[] = {1, 2, 4, 8, 0x10, 0x20};
+    static const int is_short[] = {0, 2, 5};
+    int length = pick(6) ? 6 : pick(2) ? 3 : 0;
+    for (int i = 0; i < length; i++) {
+        int line = length == 3 ? is_short[i] : i;
+        list.lines[i].tag = tags[line];
+        list.lines[i].permissions = pick(8) | (line ? 0 : kept / 0100);
+        list.lines[i].id = line == 1 || line == 3 ? 1000 + pick(3) : -1u;
+    }
+    return setxattr(name, pick(3) ? "system.posix_acl_access" : "system.posix_acl_default", &list, 4 + 8 * length, 0);
+}
+
+static void show_list(const char *name) {
+    unsigned char value[128];
+    ssize_t length = getxattr(name, pick(2) ? "system.posix_acl_access" : "system.posix_acl_default", value, sizeof value);
+    printf("list %s: %s", name, name_of(length < 0 ? errno : 0));
+    for (ssize_t i = 4; i < length; i += 8) printf(" %x:%x:%d", value[i], value[i + 2], *(int *)(value + i + 4));
+    printf("\n");
+}
+
+static void look(void) {
+    struct stat s;
+    struct statx x;
+    const char *name = path();
+    int wanted;
+    char value[8];
+    switch (pick(8)) {
+    case 0: show("lstat", name, lstat(name, &s), &s); break;
+    case 1: show("stat", name, stat(name, &s), &s); break;
+    case 2:
+        if (statx(AT_FDCWD, name, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &x)) printf("statx %s: %s\n", name, strerrorname_np(errno));
+        else printf("statx %s: %u:%u %o\n", name, x.stx_uid, x.stx_gid, x.stx_mode);
+        break;
+    case 3:
+        wanted = pick(8);
+        printf("access %s %o: %s\n", name, wanted, name_of(access(name, wanted) ? errno : 0));
+        break;
+    case 4:
+        wanted = pick(8);
+        printf("eaccess %s %o: %s\n", name, wanted, name_of(faccessat(AT_FDCWD, name, wanted, AT_EACCESS) ? errno : 0));
+        break;
+    case 6: show_list(name); break;
+    case 5: printf("getxattr %s: %s\n", name, name_of(getxattr(name, "user.x", value, sizeof value) < 0 ? errno : 0)); break;
+    default: {
+        int fd = open(name, O_RDONLY | O_NONBLOCK);
+        show("fstat", name, fd < 0 ? -1 : fstat(fd, &s), &s);
+        if (fd >= 0) close(fd);
+    }
+    }
+}
+
 static void act(void) {
     const char *one = path(), *other = path();
-    int fd, result = 0, which = pick(22);
+    int fd, result = 0, which = pick(24);
     unsigned uid = pick(4) ? 1000 + pick(3) : pick(2) ? 0 : (unsigned)-1, gid = pick(3) ? 1000 + pick(3) : (unsigned)-1;
     struct timeval times[2] = {{1, 2}, {3, 4}};
     errno = 0;
@@ -139,6 +163,8 @@ static void act(void) {
         result = chdir(one);
         if (!result) printf("back: %s\n", name_of(chdir("/w") ? errno : 0));
         break;
+    case 21: result = set_list(one); break;
+    case 22: result = removexattr(one, pick(3) ? "system.posix_acl_access" : "system.posix_acl_default"); break;
     default: result = on_descriptor(one, uid, gid);
     }
     printf("%d %s %s %d:%d: %s\n", which, one, other, uid, gid, name_of(result ? errno : 0));

@@ -69,10 +69,16 @@ def one(root: Path, archives: Path) -> Run:
     return run
 
 
-def test_every_check_answers_as_with_real_ids(root: Path, busybox: str, one: Run, cases: Path) -> None:
-    many = runner(root)
-    if json.loads(many("info", "--format", "json").stdout)["IdMap"] != "full":
+@pytest.fixture
+def many(root: Path, busybox: str) -> Run:
+    """A runner whose containers have many real ids."""
+    run = runner(root)
+    if json.loads(run("info", "--format", "json").stdout)["IdMap"] != "full":
         pytest.skip("this account has no subordinate ids to compare with")
+    return run
+
+
+def test_every_check_answers_as_with_real_ids(many: Run, one: Run, cases: Path) -> None:
     real = answers(many, cases, "--security-opt", "no-new-privileges=false")
     emulated = answers(one, cases)
     assert len(real) > 300
@@ -84,16 +90,28 @@ def test_the_table_notices_when_nothing_is_emulated(one: Run, cases: Path) -> No
     assert len(differences(emulated, alone)) > 100
 
 
-def test_roots_random_calls_answer_as_with_real_ids(root: Path, one: Run, tmp_path: Path) -> None:
+def said(run: Run, program: Path, words: list[str], *flags: str) -> list[str]:
+    """The lines of random.c."""
+    return run(
+        *("run", "--rm", *flags, "-v", f"{program}:/random:ro", "busybox", "/random", *words), check=True
+    ).stdout.splitlines()
+
+
+@pytest.mark.parametrize("who", ["root", "users"])
+def test_random_calls_answer_as_with_real_ids(many: Run, one: Run, tmp_path: Path, who: str) -> None:
     program = compiled("random.c", tmp_path)
-    many = runner(root)
-    if json.loads(many("info", "--format", "json").stdout)["IdMap"] != "full":
-        pytest.skip("this account has no subordinate ids to compare with")
-    for _ in range(4):
-        words = [str(random.randrange(1 << 32)), "4000", "root"]
-        real, emulated = (
-            run("run", "--rm", "-v", f"{program}:/random:ro", "busybox", "/random", *words, check=True).stdout
-            for run in (many, one)
-        )
-        assert real.splitlines() == emulated.splitlines(), f"random {' '.join(words)}"
-        assert ":1001" in real
+    for seed in (7, 11, 13, random.randrange(1 << 32)):
+        words = [str(seed), "4000", *(["root"] if who == "root" else [])]
+        real = said(many, program, words)
+        assert real == said(one, program, words), f"random {' '.join(words)}"
+        assert any(":1001" in line for line in real)
+
+
+@pytest.mark.parametrize("who", ["root", "users"])
+def test_random_calls_answer_so_without_namespaces(many: Run, one: Run, tmp_path: Path, who: str) -> None:
+    program = compiled("random.c", tmp_path)
+    for seed in (7, 11, random.randrange(1 << 32)):
+        # To the kernel all files are the tracer's, which must get through.
+        words = [str(seed), "2500", *(["root"] if who == "root" else []), "kept"]
+        trapped = said(one, program, words, "--isolation", "trap")
+        assert said(many, program, words) == trapped, f"random {' '.join(words)}"

@@ -14,7 +14,9 @@
 //!   set them returned, for every process of the container, under every name, across rename, link, copy-up,
 //!   commit, restart; the log on disk is told in [`owners::log`].
 //! - Modes, times, sizes, names and contents: those are the file system's own.
-//! - Rules for changing ids, groups and capabilities, and who may chown, chmod, open, make and remove.
+//! - Rules for changing ids, groups and capabilities; who may search, see, open, make, move, link, remove, chown, chmod,
+//!   touch, cut short and set attributes, by modes and access lists, and which of two reasons to refuse is named: random
+//!   calls of several users get the answers that they get with real ids (`tests/emulation/random.c`).
 //! - Users, groups and access lists of new files: setgid directories and default lists included.
 //! - What a layer made of the container says: the same as one made under a range of ids, header by header.
 //!
@@ -26,15 +28,17 @@
 //!   the host is the user namespace and does not depend on anything here.
 //! - Ids belong to processes, not to threads (the POSIX rule, which C libraries keep anyway).
 //! - readdir's type of an emulated device is a regular file's; only null, zero, full, random and urandom can be opened.
-//! - A user without rights is not kept from ports below 1024, from reading a link or from `lstat` in a
-//!   directory it may not search, nor from what capabilities other than those for files and ids decide.
-//! - Capabilities of a file stay when it is written to (the kernel would clear them).
+//! - A user without rights is not kept from ports below 1024, from what capabilities other than those for files and ids
+//!   decide, nor from what is done by calls that are not trapped: `readlink`, `statfs`, watching a file, and connecting to
+//!   a socket's file.
+//! - Capabilities of a file stay when it is written to (the kernel would clear them); when it is cut short they go.
+//! - The machine's `fs.protected_symlinks`, `protected_fifos` and `protected_regular` see one user.
+//! - What a user other than root makes by openat2 with `RESOLVE_` flags is root's.
 //! - A file of /proc/PID that has another name than one of the emulator's own (threads' directories, `ns`) may be shown as root's.
-//! - Of two reasons to refuse a user something, the other may be named; a directory that a path ends in as `d/.` need
-//!   not be searchable.
 //! - SO_PEERCRED says who the other end is now, not who it was at connect.
 //! - 32-bit programs get ENOSYS for every trapped call, x32 for every call.
-//! - In a chroot an absolute symbolic link met by us leads to the container's root.
+//! - In a chroot an absolute symbolic link met by us on root's behalf leads to the container's root.
+//! - Under the trap isolation a directory whose mode keeps its owner out keeps root out, too: to the kernel they are one.
 //! - Where the file system knows no birth times, a record could be taken for a later file's
 //!   when the first was removed by something that is not trapped.
 #![forbid(unsafe_code)]

@@ -32,7 +32,7 @@ impl Facts<'_> {
 
 /// Whether `who` may do all of `wanted` with the file.
 pub fn allows(who: &Credentials, file: Facts<'_>, wanted: u32) -> bool {
-    if granted(who, file) & wanted == wanted {
+    if grants(who, file, wanted) {
         return true;
     }
     let overrides = who.can(capability::DAC_OVERRIDE);
@@ -96,42 +96,42 @@ pub fn may_set_gid(who: &Credentials, group: u32) -> bool {
     who.is_in(group) || who.can(capability::FSETID)
 }
 
-fn granted(who: &Credentials, file: Facts<'_>) -> u32 {
+/// The kernel's acl_permission_check.
+fn grants(who: &Credentials, file: Facts<'_>, wanted: u32) -> bool {
+    let has = |bits: u32| bits & wanted == wanted;
     if who.uid.fs == file.uid {
-        return file.mode >> 6 & 7;
+        return has(file.mode >> 6);
     }
-    if let Some(granted) = file.access_list.and_then(|list| granted_by_list(who, file, list)) {
-        return granted;
+    // A list whose mask is empty is not looked at.
+    let list = file.access_list.filter(|_| file.mode & 0o070 != 0);
+    if let Some(answer) = list.and_then(|list| list_grants(who, file, list, wanted)) {
+        return answer;
     }
-    if who.is_in(file.gid) {
-        return file.mode >> 3 & 7;
-    }
-    file.mode & 7
+    has(if who.is_in(file.gid) { file.mode >> 3 } else { file.mode })
 }
 
 const USER: u16 = 2;
 const GROUP_OBJ: u16 = 4;
 const GROUP: u16 = 8;
 
-/// acl(5), "access check algorithm", from the second step on. The mask is the mode's group bits.
-fn granted_by_list(who: &Credentials, file: Facts<'_>, list: &[u8]) -> Option<u32> {
-    let mask = file.mode >> 3 & 7;
+/// acl(5), "access check algorithm", from the second step on. The mask is the mode's group bits. `None`: no line is about
+/// `who`.
+fn list_grants(who: &Credentials, file: Facts<'_>, list: &[u8], wanted: u32) -> Option<bool> {
+    let mask = file.mode >> 3;
     let entries = entries(list)?;
+    let has = |bits: u32| bits & wanted == wanted;
     if let Some(entry) = entries.iter().find(|entry| entry.tag == USER && entry.id == who.uid.fs) {
-        return Some(entry.permissions & mask);
+        return Some(has(entry.permissions & mask));
     }
-    let mut in_a_group = None;
-    for entry in &entries {
-        let matches = match entry.tag {
-            GROUP_OBJ => who.is_in(file.gid),
-            GROUP => who.is_in(entry.id),
-            _ => false,
-        };
-        if matches {
-            in_a_group = Some(in_a_group.unwrap_or(0) | (entry.permissions & mask));
-        }
-    }
-    in_a_group
+    let is_theirs = |entry: &&ListEntry| match entry.tag {
+        GROUP_OBJ => who.is_in(file.gid),
+        GROUP => who.is_in(entry.id),
+        _ => false,
+    };
+    let mut groups = entries.iter().filter(is_theirs).peekable();
+    groups.peek()?;
+    // One line has to say it all.
+    Some(groups.find(|entry| has(entry.permissions)).is_some_and(|entry| has(entry.permissions & mask)))
 }
 
 /// One line of an access list.
@@ -249,6 +249,11 @@ mod tests {
         assert!(allows(&user(9, &[77]), file(0o770), READ));
         assert!(!allows(&user(9, &[77]), file(0o770), WRITE));
         assert!(!allows(&user(9, &[6]), file(0o770), READ));
+        // Two groups do not add up, and with an empty mask the list says nothing.
+        assert!(allows(&user(9, &[6, 77]), file(0o770), READ));
+        assert!(!allows(&user(9, &[6, 77]), file(0o770), READ | WRITE));
+        assert!(!allows(&user(42, &[]), file(0o717), WRITE | READ | EXECUTE));
+        assert!(allows(&user(42, &[]), file(0o707), WRITE | READ | EXECUTE));
         assert_eq!(mode_of_list(&entries(&list).unwrap()), 0o770);
         let after = list_under_mode(&list, 0o741).unwrap();
         assert_eq!(mode_of_list(&entries(&after).unwrap()), 0o741);

@@ -9,7 +9,6 @@ use rustix::io::Errno;
 use super::meant::{meant, Meant, Naming};
 use crate::call::{Call, Outcome, Verdict, DONE, GO_ON};
 use crate::owners::attributes::{self, has_room, keeper, Keeper, LARGEST_VALUE};
-use crate::owners::{ACCESS_LIST, DEFAULT_LIST};
 use crate::permission::READ;
 use crate::walk::Found;
 use crate::world::World;
@@ -45,10 +44,7 @@ fn set(world: &mut World, call: &Call, naming: Naming) -> Outcome {
     let facts = world.facts(&stat);
     let mode = attributes::set(world.caller(call)?, facts, &mut record, (name, value), call.int(4))?;
     world.touch(&file, &stat)?;
-    if let Some(mode) = mode {
-        let mode = Mode::from_raw_mode(mode);
-        rustix::fs::chmodat(world.view.proc(), world.view.handle(&file), mode, AtFlags::empty())?;
-    }
+    change_mode(world, &file, mode)?;
     world.remember(&file, record)?;
     DONE
 }
@@ -164,15 +160,19 @@ fn remove(world: &mut World, call: &Call, naming: Naming) -> Outcome {
     if is_real {
         return change_really(world, call, Meant { file, stat, is_plain });
     }
-    attributes::may_set(world.caller(call)?, &name, world.owner(&stat).0)?;
     let mut record = world.record_of(&stat);
-    if record.xattrs.remove(&name).is_none() {
-        return match &name[..] {
-            ACCESS_LIST | DEFAULT_LIST => GO_ON,
-            _ => Err(Errno::NODATA),
-        };
+    let (had, mode) = attributes::remove(world.caller(call)?, world.facts(&stat), &mut record, &name)?;
+    if had {
+        world.touch(&file, &stat)?;
+        world.remember(&file, record)?;
     }
-    world.touch(&file, &stat)?;
-    world.remember(&file, record)?;
+    change_mode(world, &file, mode)?;
     DONE
+}
+
+/// The mode that goes with an access list.
+fn change_mode(world: &World, file: &OwnedFd, mode: Option<u32>) -> Result<(), Errno> {
+    let Some(mode) = mode else { return Ok(()) };
+    let mode = Mode::from_raw_mode(mode);
+    rustix::fs::chmodat(world.view.proc(), world.view.handle(file), mode, AtFlags::empty())
 }

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::{Record, ACCESS_LIST, CAPABILITY, DEFAULT_LIST};
 use crate::credentials::{capability, Credentials, FileCapabilities};
-use crate::permission::{allows, entries, list_under_mode, mode_of_list, owns, Facts, WRITE};
+use crate::permission::{allows, entries, list_under_mode, mode_of_list, mode_set, owns, Facts, WRITE};
 
 /// XATTR_SIZE_MAX.
 pub const LARGEST_VALUE: usize = 64 * 1024;
@@ -84,7 +84,7 @@ pub fn has_room(mode: u32) -> bool {
     matches!(mode & 0o170_000, 0o100_000 | 0o040_000)
 }
 
-/// What setxattr(2) does to a file's record; the answer is the mode that the file has to get with an access list.
+/// What setxattr(2) does to a file's record; the answer is another mode that the file has to get with an access list.
 ///
 /// # Errors
 /// EACCES, EEXIST, EINVAL, ENODATA, EOPNOTSUPP, EPERM.
@@ -113,6 +113,24 @@ pub fn set(
     Ok(None)
 }
 
+/// What removexattr(2) does to a file's record: whether there was one, and the mode that the file has to get.
+///
+/// # Errors
+/// ENODATA, EOPNOTSUPP, EPERM.
+pub fn remove(
+    who: &Credentials,
+    file: Facts<'_>,
+    record: &mut Record,
+    name: &[u8],
+) -> Result<(bool, Option<u32>), Errno> {
+    if name == ACCESS_LIST || name == DEFAULT_LIST {
+        let had = record.xattrs.contains_key(name);
+        return Ok((had, set_list(who, file, record, name.to_vec(), Vec::new())?));
+    }
+    may_set(who, name, file.uid)?;
+    record.xattrs.remove(name).map(|_| (true, None)).ok_or(Errno::NODATA)
+}
+
 /// Lists heed no flags, and an empty one is none.
 fn set_list(
     who: &Credentials,
@@ -127,7 +145,7 @@ fn set_list(
         return Err(Errno::OPNOTSUPP);
     }
     if name == DEFAULT_LIST && kind != 0o040_000 {
-        return Err(Errno::ACCESS);
+        return if list.is_empty() { Ok(None) } else { Err(Errno::ACCESS) };
     }
     may_set(who, &name, file.uid)?;
     let is_access = name == ACCESS_LIST;
@@ -137,7 +155,12 @@ fn set_list(
     } else {
         record.xattrs.insert(name, value);
     }
-    Ok((is_access && !list.is_empty()).then(|| file.mode & 0o7000 | mode_of_list(&list)))
+    if !is_access {
+        return Ok(None);
+    }
+    let bits = if list.is_empty() { file.mode & 0o777 } else { mode_of_list(&list) };
+    let mode = mode_set(who, file, (file.mode & 0o7000) | bits);
+    Ok((mode != file.mode & 0o7777).then_some(mode))
 }
 
 /// The value that someone sees of an attribute in a record of a file with a mode.

@@ -8,7 +8,7 @@ use super::{Action, Outcome, Tracer, DONE};
 use crate::call::Call;
 use crate::credentials::KEEP;
 use crate::owners::attributes::{self, has_room, keeper, Keeper, LARGEST_VALUE};
-use crate::owners::{Record, ACCESS_LIST, DEFAULT_LIST};
+use crate::owners::Record;
 use crate::permission::{allows, may_give, mode_cut, mode_given, mode_set, owns, READ, WRITE};
 use crate::union::{type_of, Follow, Spot};
 use crate::view::HERE;
@@ -415,16 +415,20 @@ pub(super) fn remove(tracer: &mut Tracer, call: &Call, mut spot: Spot) -> Outcom
         }
         Keeper::Record => {}
     }
-    attributes::may_set(tracer.world.caller(call)?, &name, tracer.facts(&spot, &stat).uid)?;
+    let facts = tracer.facts(&spot, &stat);
     let known = tracer.world.owners.find(tracer.file_system(&spot.path, &stat), &stat);
-    let mut record = known.cloned().unwrap_or_default();
-    if record.xattrs.remove(&name).is_none() {
-        // Taking away a list that is not there is nothing.
-        let is_list = name == ACCESS_LIST || name == DEFAULT_LIST;
-        return if is_list { DONE } else { Err(Errno::NODATA) };
+    let mut record = known.cloned().unwrap_or_else(|| Record::owned(facts.uid, facts.gid));
+    let (had, mode) = attributes::remove(tracer.world.caller(call)?, facts, &mut record, &name)?;
+    if !had && mode.is_none() {
+        return DONE;
     }
     let now = bring_up(tracer, &mut spot)?;
-    let key = crate::owners::Key::of(tracer.file_system(&spot.path, &now), &now);
-    tracer.world.owners.set(key, key.inode, record).map_err(crate::call::errno)?;
+    if let Some(mode) = mode {
+        rustix::fs::chmodat(CWD, &spot.host[..], Mode::from_raw_mode(mode), AtFlags::empty())?;
+    }
+    if had {
+        let key = crate::owners::Key::of(tracer.file_system(&spot.path, &now), &now);
+        tracer.world.owners.set(key, key.inode, record).map_err(crate::call::errno)?;
+    }
     DONE
 }
