@@ -86,7 +86,7 @@ pub enum End {
 
 enum Target {
     Path(Vec<u8>),
-    File(Found),
+    File(Box<Found>),
 }
 
 /// One walk: links are counted from its beginning to its end.
@@ -152,7 +152,7 @@ impl<'a> Walk<'a> {
                     if found.is_link() && (wants_directory || matches!(end, End::Follow | End::Create)) =>
                 {
                     match self.target(&spot.above, name, &found)? {
-                        Target::File(found) => found,
+                        Target::File(found) => *found,
                         Target::Path(path) => {
                             let base = if path.starts_with(b"/") { self.root()? } else { spot.above };
                             spot = self.walk(base, &path)?;
@@ -200,7 +200,7 @@ impl<'a> Walk<'a> {
                     let next = self.look(&here, &name)?;
                     if next.is_link() {
                         match self.target(&here, &name, &next)? {
-                            Target::File(found) => here = found,
+                            Target::File(found) => here = *found,
                             Target::Path(path) => {
                                 if path.starts_with(b"/") {
                                     here = self.root()?;
@@ -247,7 +247,7 @@ impl<'a> Walk<'a> {
             if here.stat.stx_ino != PROC_ROOT {
                 let flags = OFlags::PATH | OFlags::CLOEXEC;
                 let file = rustix::fs::openat(&here.file, name, flags, Mode::empty())?;
-                return Ok(Target::File(self.world.found(file)?));
+                return Ok(Target::File(Box::new(self.world.found(file)?)));
             }
             // These two are about who reads them.
             let own = match name.to_bytes() {
