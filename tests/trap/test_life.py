@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Run
+from conftest import Run, runner
 
 
 def test_a_command_runs_as_root_in_the_image(trap: Run) -> None:
@@ -206,3 +206,39 @@ def exported(pod: Run) -> list[str]:
 
 def test_export_shows_what_is_there(exported: list[str]) -> None:
     assert "etc/passwd" in exported and "new" in exported and "etc/shadow" not in exported
+
+
+def test_init_keeps_no_signals_back_from_the_command(pod: Run) -> None:
+    script = "grep SigBlk /proc/self/status; trap 'exit 9' TERM; sleep 100 & wait"
+    name = pod("run", "-d", "--init", "users", "sh", "-c", script, check=True).stdout.strip()
+    try:
+        while not pod("logs", name).stdout:
+            time.sleep(0.05)
+        assert pod("logs", name).stdout == "SigBlk:\t0000000000000000\n"
+        assert "SigBlk:\t0000000000000000" in pod("exec", name, "cat", "/proc/self/status").stdout
+        pod("stop", name, check=True)
+        assert pod("inspect", "-f", "{{.State.ExitCode}}", name).stdout == "9\n"
+    finally:
+        pod("rm", "-f", name)
+
+
+def test_the_first_process_is_found_as_1(pod: Run) -> None:
+    script = "cut -d ' ' -f 1 /proc/1/stat | grep -qx $$ && echo same; echo told > /proc/1/fd/1; cat /proc/1/comm; :"
+    done = pod("run", "--rm", "users", "sh", "-c", script)
+    assert done.stdout == "same\ntold\nsh\n", done.stderr
+
+
+IDS = """chown 1:1 /a 2>/dev/null; echo $?; stat -c %u /a /etc/twice; mknod /n c 1 3 2>/dev/null; echo $?; chown 0:0 /a; echo $?
+su ann -c id >/dev/null 2>&1; echo $?; id -u"""
+
+
+@pytest.mark.parametrize("level", ["off", "owners", "full"])
+def test_as_much_is_emulated_as_is_asked_for(level: str, pod: Run, trap_root: Path) -> None:
+    flags = ["--rm", "--network", "host", "--root-emulation", level, "users", "sh", "-c", f"touch /a; {IDS}"]
+    ours = pod("run", *flags).stdout.split()
+    theirs = runner(trap_root, {"DUCKWEED_PRETEND": "no-subid"})("run", *flags).stdout.split()
+    assert ours == theirs
+    other = pod("run", "--rm", "--root-emulation", level, "-u", "ann", "users", "id", "-u")
+    expected = (0, "1000\n") if level == "full" else (125, "")
+    assert (other.returncode, other.stdout) == expected, other.stderr
+    assert level == "full" or "has no id here" in other.stderr

@@ -25,7 +25,7 @@ CHANGES = {
     "moved": "mv /etc/twice /etc/once; stat -c '%u %g' /etc/once /etc/twice.link; mv /etc/shadow /tmp/s; stat -c %g /tmp/s",
     "modes": "chmod 600 /etc/passwd; chmod 4755 /bin; chown 3:4 /etc/shadow /home; touch -t 202001010000.00 /etc/twice",
     "closed": "mkdir -m 500 /c; touch /c/a; ls /c; echo y > /c/b; chmod 444 /etc/group; echo z >> /etc/group",
-    "users": "su ann -c 'cat /etc/shadow; touch /home/ann/n; touch /no; ls -l /home/ann'; su bob -c 'ls /home/ann'",
+    "users": "su ann -c 'cat /etc/shadow; touch /home/ann/n; touch /no; stat -c %U,%s,%n /home/ann/*'; su bob -c 'ls /home/ann'",
     "devices": "mknod /n c 1 3; mknod /b b 7 0; echo x > /n; cat /n; stat -c '%F %t %T' /n /b; rm /b; cat /b",
 }
 

@@ -181,7 +181,12 @@ class RunStep:
 
     def _emulation(self) -> str:
         is_insecure = self._one.flag("security") == "insecure"
-        return "off" if is_insecure else self._build.place.root_emulation
+        # In the trap isolation it is not a matter of what is allowed: nobody else is there to give files to.
+        return (
+            "off"
+            if is_insecure and self._build.place.isolation != "trap"
+            else self._build.place.root_emulation
+        )
 
     def _execute(self, directory: str, vertex: Vertex) -> int:
         running = _Running(self._build, directory, self._config)

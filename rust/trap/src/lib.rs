@@ -52,6 +52,7 @@ pub mod owners;
 pub mod permission;
 pub mod remembered;
 pub mod table;
+pub mod table_aarch64;
 #[cfg(target_arch = "x86_64")]
 pub mod trace;
 pub mod union;

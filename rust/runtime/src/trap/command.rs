@@ -12,7 +12,7 @@ use rustix::process::{Gid, Pid, Uid};
 use super::{boundary, Job};
 use crate::bundle::Bundle;
 use crate::seccomp::{self, Builtin};
-use crate::spec::SeccompProfile;
+use crate::spec::{RootEmulation, SeccompProfile};
 use crate::start_error::{Code, Doing as _, StartError};
 use crate::userns::{self, trap as shared, Io};
 
@@ -34,7 +34,11 @@ pub(super) fn become_one(
             Job::Command => {
                 if bundle.block.init {
                     match shared::stay_behind(socket) {
-                        Ok(socket) => fail(&socket, &execute(bundle)),
+                        Ok(socket) => {
+                            // What init keeps back for itself is not the command's business.
+                            duckweed_sys::exec::reset_signals();
+                            fail(&socket, &execute(bundle))
+                        }
                         Err((socket, error)) => fail(&socket, &error),
                     }
                 }
@@ -152,6 +156,18 @@ fn prepare(bundle: &Bundle) -> Result<(duckweed_sys::exec::Program, Vec<String>)
     let entered = rustix::process::chdir(cwd);
     let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
     let context = || "take on the user";
+    if bundle.block.root_emulation != RootEmulation::Full {
+        // Root, with no groups to take on: what a user namespace with one id has.
+        return match (identity.uid, identity.gid) {
+            (0, 0) => entered
+                .doing(Code::BadCwd, || format!("enter the working directory {cwd}"))
+                .map(|()| (program, env)),
+            (uid, gid) => {
+                let message = format!("user {uid}:{gid} has no id here: other users are not emulated");
+                Err(StartError::new(Code::BadUser, "become the user", message))
+            }
+        };
+    }
     let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
     rustix::thread::set_thread_groups(&groups).doing(Code::BadUser, context)?;
     rustix::thread::set_thread_res_gid(gid, gid, gid).doing(Code::BadUser, context)?;

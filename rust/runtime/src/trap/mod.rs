@@ -63,7 +63,8 @@ pub fn exec(
         let work = || crate::copying::run_here(text);
         return launch(bundle, io, tracing, &Job::Work(&work), true);
     }
-    let bundle = exec_bundle(bundle, request);
+    let mut bundle = exec_bundle(bundle, request);
+    bundle.block.init = false;
     launch(&bundle, io, tracing, &Job::Command, request.privileged)
 }
 

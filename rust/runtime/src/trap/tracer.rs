@@ -98,11 +98,14 @@ fn tracer_of(bundle: &Bundle) -> Result<Tracer, StartError> {
         rustix::fs::open(path, flags, rustix::fs::Mode::empty())
             .doing(Code::Rootfs, || format!("open {}", path.display()))
     };
+    let emulation = bundle.block.root_emulation.mode();
     let (lower, is_one_file_system) = match bundle.rootfs() {
         Rootfs::Overlay { lower, upper, .. } => {
             let found = of_layers(&lower).doing(Code::Rootfs, || "read the owners of the image's files")?;
             let device = upper.and_then(|upper| crate::emulation::device_of(&open(&upper).ok()?).ok());
             let is_one = found.iter().all(|(lower, _)| Some(*lower) == device);
+            // Without emulation all is root's, whatever layers say.
+            let found = if emulation.is_some() { found } else { Vec::new() };
             (found.into_iter().map(|(_, file)| file).collect(), is_one)
         }
         _ => (Vec::new(), false),
@@ -112,7 +115,7 @@ fn tracer_of(bundle: &Bundle) -> Result<Tracer, StartError> {
     let capabilities = crate::userns::capability_mask(&names);
     let no_new_privileges = process.no_new_privileges && bundle.block.refuses_setuid;
     let world = world(Start {
-        mode: Mode::Full,
+        mode: emulation.unwrap_or(Mode::Owners),
         proc: open(std::path::Path::new("/proc"))?,
         directory: open(bundle.dir())?,
         upper: None,
@@ -123,7 +126,6 @@ fn tracer_of(bundle: &Bundle) -> Result<Tracer, StartError> {
     })
     .doing(Code::Rootfs, || "read the owners of the container's files")?;
     let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let short = format!("/tmp/.duckweed-{}-{}", own.0, std::process::id());
     let settings = Settings {
         hostname: match bundle.spec.hostname.is_empty() {
             true => rustix::system::uname().nodename().to_bytes().to_vec(),
@@ -131,10 +133,10 @@ fn tracer_of(bundle: &Bundle) -> Result<Tracer, StartError> {
         },
         domainname: bundle.spec.domainname.clone().into_bytes(),
         host_ids: own,
-        short: short.into_bytes(),
         mark: mark(),
         capabilities,
         no_new_privileges,
+        emulation,
     };
     let mut tracer = Tracer::new(layout.union, world, settings);
     if bundle.block.has_gate() {

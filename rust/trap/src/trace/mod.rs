@@ -23,6 +23,7 @@ mod directories;
 pub mod filter;
 mod ids;
 mod image;
+mod less;
 mod names;
 mod open;
 mod paths;
@@ -30,6 +31,7 @@ mod proc_files;
 mod processes;
 mod program;
 mod scratch;
+mod short;
 mod sockets;
 mod start;
 mod stat;
@@ -129,14 +131,14 @@ pub struct Settings {
     pub domainname: Vec<u8>,
     /// Our own ids on the host: they are root's inside.
     pub host_ids: (u32, u32),
-    /// A directory with a short name, for sockets.
-    pub short: Vec<u8>,
     /// What abstract names of sockets begin with outside, when there is a gate.
     pub mark: Vec<u8>,
     /// What the container's root may.
     pub capabilities: u64,
     /// Setuid programs mean nothing.
     pub no_new_privileges: bool,
+    /// How much is emulated; `None`: nothing.
+    pub emulation: Option<crate::Mode>,
 }
 
 /// All capabilities there are.
@@ -158,7 +160,7 @@ pub struct Tracer {
     origins: HashMap<(u64, u32, u32), (u64, u32, u32)>,
     copied: Vec<Copied>,
     listings: HashMap<(i32, i32), directories::Listing>,
-    short_directories: HashMap<Vec<u8>, Vec<u8>>,
+    short: short::ShortNames,
     /// The numbers of the terminals that are the container's.
     terminals: HashSet<u32>,
     company: company::Company,
@@ -177,6 +179,7 @@ pub struct Tracer {
 impl Tracer {
     /// A tracer without tracees.
     pub fn new(union: Union, world: World, settings: Settings) -> Self {
+        let short = short::ShortNames::new(settings.host_ids.0, std::process::id());
         Self {
             union,
             world,
@@ -187,7 +190,7 @@ impl Tracer {
             origins: HashMap::new(),
             copied: Vec::new(),
             listings: HashMap::new(),
-            short_directories: HashMap::new(),
+            short,
             terminals: HashSet::new(),
             company: company::Company::default(),
             gate: None,
@@ -430,6 +433,7 @@ impl Tracer {
 
     fn decide(&mut self, number: i64, call: &Call) -> Outcome {
         let Ok(short) = usize::try_from(number) else { return Err(Errno::NOSYS) };
+        less::refuse(self.settings.emulation, number, call)?;
         match paths::handler(short) {
             Some(handler) => handler(self, call),
             None => {

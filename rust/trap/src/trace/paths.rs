@@ -151,6 +151,7 @@ pub(super) fn handler(number: usize) -> Option<Handler> {
 pub(super) struct Who<'a> {
     thread: i32,
     process: i32,
+    first: i32,
     processes: &'a HashMap<i32, Process>,
     tracees: &'a HashMap<i32, super::Tracee>,
     /// Who it is, when directories may be closed to it.
@@ -165,6 +166,10 @@ impl Asker for Who<'_> {
 
     fn thread(&self) -> i32 {
         self.thread
+    }
+
+    fn first(&self) -> i32 {
+        self.first
     }
 
     fn knows(&self, process: i32) -> bool {
@@ -196,6 +201,10 @@ impl Asker for Nobody {
     }
 
     fn thread(&self) -> i32 {
+        0
+    }
+
+    fn first(&self) -> i32 {
         0
     }
 
@@ -326,6 +335,7 @@ impl Tracer {
         let who = Who {
             thread: call.pid,
             process,
+            first: self.init,
             processes: &self.processes,
             tracees: &self.tracees,
             user,
@@ -378,6 +388,7 @@ impl Tracer {
         let who = Who {
             thread: call.pid,
             process,
+            first: self.init,
             processes: &self.processes,
             tracees: &self.tracees,
             user: None,

@@ -213,6 +213,9 @@ fn new_words(call: &Call, index: usize, before: &[Vec<u8>]) -> Result<Argument, 
 
 /// Setuid and setgid programs, and those with capabilities, make their caller somebody else.
 fn becomes(tracer: &Tracer, call: &Call, spot: &Spot) -> Result<Option<Credentials>, Errno> {
+    if tracer.settings.emulation != Some(crate::Mode::Full) {
+        return Ok(None);
+    }
     let stat = rustix::fs::statx(
         rustix::fs::CWD,
         &spot.host[..],

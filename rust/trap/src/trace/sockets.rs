@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, FileType, CWD};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::{Action, Argument, Outcome, Run, Tracer};
@@ -103,21 +103,7 @@ impl Tracer {
 
     /// Another way to a path: through a link with a short name to its directory.
     fn shorten(&mut self, host: &[u8]) -> Result<Vec<u8>, Errno> {
-        let directory = parent(host).to_vec();
-        let link = match self.short_directories.get(&directory) {
-            Some(link) => link.clone(),
-            None => {
-                if self.short_directories.is_empty() {
-                    let mode = rustix::fs::Mode::from_raw_mode(0o700);
-                    rustix::fs::mkdir(&self.settings.short[..], mode)?;
-                }
-                let number = self.short_directories.len().to_string();
-                let link = join(&self.settings.short, number.as_bytes());
-                rustix::fs::symlink(&directory[..], &link[..])?;
-                self.short_directories.insert(directory, link.clone());
-                link
-            }
-        };
+        let link = self.short.of(parent(host))?;
         let name = host.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         let short = join(&link, name);
         if short.len() < LONGEST {
@@ -127,24 +113,9 @@ impl Tracer {
         }
     }
 
-    /// The host path of an address that was shortened.
-    fn lengthen(&self, host: &[u8]) -> Vec<u8> {
-        let Some(rest) = host.strip_prefix(&join(&self.settings.short, b"")[..]) else {
-            return host.to_vec();
-        };
-        let mut parts = rest.splitn(2, |byte| *byte == b'/');
-        let (Some(number), Some(name)) = (parts.next(), parts.next()) else { return host.to_vec() };
-        let link = join(&self.settings.short, number);
-        let found = self.short_directories.iter().find(|(_, short)| **short == link);
-        found.map_or_else(|| host.to_vec(), |(directory, _)| join(directory, name))
-    }
-
     /// Takes the short names away.
     pub fn clean(&mut self) {
-        for link in self.short_directories.values() {
-            let _ = rustix::fs::unlinkat(CWD, &link[..], AtFlags::empty());
-        }
-        let _ = rustix::fs::unlinkat(CWD, &self.settings.short[..], AtFlags::REMOVEDIR);
+        self.short.clean();
     }
 
     /// The address of a socket's file that somebody wants to reach.
@@ -312,7 +283,7 @@ fn show_name(tracer: &Tracer, call: &Call, (at, length): (usize, usize), room: u
             Some(name) => unix_address(&[b"\0", name].concat()),
             None => return Ok(()),
         },
-        Some(Name::Path(host)) => match tracer.reverse(&tracer.lengthen(&host)) {
+        Some(Name::Path(host)) => match tracer.reverse(&tracer.short.lengthen(&host).unwrap_or(host)) {
             Some(path) => [unix_address(&path), vec![0]].concat(),
             None => return Ok(()),
         },

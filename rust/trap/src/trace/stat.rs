@@ -64,13 +64,18 @@ fn follow(flags: i32) -> Follow {
 pub(super) fn statx(tracer: &mut Tracer, call: &Call) -> Outcome {
     let flags = call.int(2);
     let path = if call.long(1) == 0 { Vec::new() } else { call.text(1)? };
+    let mut of_process = None;
     let (found, is_root) = if path.is_empty() && flags & libc::AT_EMPTY_PATH != 0 {
         of_descriptor(tracer, call, call.int(0))?
     } else {
         let spot = tracer.place(call, call.int(0), &path, follow(flags))?;
+        of_process = tracer.proc_owner(&spot);
         (found(tracer, &spot)?, spot.mount == 0)
     };
-    let (shown, found) = shown(tracer, &found, is_root);
+    let (mut shown, found) = shown(tracer, &found, is_root);
+    if let Some((uid, gid)) = of_process {
+        shown = Shown { uid, gid, device: None };
+    }
     call.write(4, &extended(&found, &shown))?;
     DONE
 }

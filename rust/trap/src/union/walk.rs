@@ -28,6 +28,8 @@ pub trait Asker {
     fn process(&self) -> i32;
     /// The thread.
     fn thread(&self) -> i32;
+    /// The container's first process, which is 1 to whoever asks /proc for that.
+    fn first(&self) -> i32;
     /// Whether a process is one of the container's.
     fn knows(&self, process: i32) -> bool;
     /// Whether the asker may search a directory; EACCES.
@@ -107,7 +109,10 @@ impl Union {
         push(&mut rest, path);
         let mut links = 0;
         let mut spot = self.spot_of(asker, &here)?;
-        while let Some(name) = rest.pop() {
+        while let Some(mut name) = rest.pop() {
+            if name == b"1" && here == self.mounts[spot.mount].at && self.is_proc(&spot) {
+                name = asker.first().to_string().into_bytes();
+            }
             if name.len() > 255 {
                 return Err(Errno::NAMETOOLONG);
             }
