@@ -182,7 +182,9 @@ class Plan:
             return {}
         from duckweed.containers import membership, ports
 
-        return membership.wishes(options, ports.exposed(self.config, options.expose))
+        wishes = membership.wishes(options, ports.exposed(self.config, options.expose))
+        # Without interfaces every network is one of sockets that are told where they may go.
+        return wishes if self.place.link else {**wishes, "socket_gate": True}
 
     def record(self, ephemeral: bool) -> dict[str, Any]:
         """container.json."""

@@ -35,10 +35,10 @@ def decide_mode(options: Options, place: Place) -> str:
             "cannot give the container the network `gate`: system calls cannot be answered from outside here",
             "`duckweed doctor` says more; leave `--network` out",
         )
-    elif modes.has_link(mode) and mode != modes.GATE and not place.link:
+    elif modes.has_link(mode) and mode != modes.GATE and not (place.link or place.gate):
         raise Unsupported(
             f"cannot give the container the network `{mode}`: network interfaces are refused here",
-            f"use `--network {modes.GATE if place.gate else modes.HOST}`; `duckweed doctor` says more",
+            f"use `--network {modes.HOST}`; `duckweed doctor` says more",
         )
     if (options.publish or options.publish_all) and not modes.has_link(mode):
         raise UsageError(

@@ -60,6 +60,8 @@ fn gate() -> Front {
         outside: [None, None],
         servers: Vec::new(),
         ways: Vec::new(),
+        resolver: None,
+        neighbours: None,
     }))
 }
 

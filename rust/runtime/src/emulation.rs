@@ -279,7 +279,7 @@ fn emulate(start: Option<Start>, gate: Option<Gate>, namespaces: &[OwnedFd], con
         keep.extend([start.proc.as_fd(), start.directory.as_fd()]);
         keep.extend(start.upper.as_ref().map(AsFd::as_fd));
     }
-    keep.extend(gate.as_ref().map(AsFd::as_fd));
+    keep.extend(gate.iter().flat_map(Gate::descriptors));
     keep.extend(namespaces.iter().map(AsFd::as_fd));
     duckweed_sys::fd::close_all_but(&keep);
     clone::exit(match enter(namespaces).map(|()| answer(start, gate, control)) {

@@ -32,27 +32,27 @@ const THREAD: PidfdFlags = PidfdFlags::from_bits_retain(OFlags::EXCL.bits());
 /// A container's gate before it has anybody to answer.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    rules: Rules,
+    terms: Terms,
     /// The host's /proc, where threads have their processes.
     proc: OwnedFd,
-}
-
-impl AsFd for Gate {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.proc.as_fd()
-    }
 }
 
 impl Gate {
     /// On the host's side.
     pub fn new(terms: Terms) -> std::io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self { rules: Rules::new(terms), proc: rustix::fs::open("/proc", flags, Mode::empty())? })
+        Ok(Self { terms, proc: rustix::fs::open("/proc", flags, Mode::empty())? })
+    }
+
+    /// What must stay open.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let known = self.terms.neighbours.as_ref().map(|known| known.descriptor());
+        known.into_iter().chain([self.proc.as_fd()])
     }
 
     /// Has the gate answer the calls that are its business, before whoever answers them already.
     pub fn answer(self, answers: &mut Answers) {
-        let front = Arc::new(Mutex::new(Front::new(self.rules)));
+        let front = Arc::new(Mutex::new(Front::new(Rules::new(self.terms))));
         let proc = Arc::new(self.proc);
         for (name, answer) in CALLS {
             let number = find(name).and_then(|row| Machine::NATIVE.number(row));

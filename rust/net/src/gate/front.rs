@@ -12,7 +12,7 @@ use rustix::net::{
 
 use super::caller::{address, at_most, is_unspecified, tell, Caller, Message, FAST_OPEN, MOST_PARTS};
 use super::kinds::{admit, Admitted};
-use super::rules::{fit, Kind, Protocol, Rules};
+use super::rules::{fit, Kind, Protocol, Route, Rules};
 
 /// Flags of a sent datagram that mean something to us: MSG_DONTROUTE, MSG_MORE, MSG_CONFIRM.
 const PASSED_ON: u32 = 0x4 | 0x8000 | 0x800;
@@ -182,14 +182,17 @@ impl Front {
     }
 
     fn translated(&self, socket: &Socket, target: SocketAddr) -> Result<SocketAddr, Errno> {
-        let host = match self.rules.connect(socket.kind, target) {
+        let Route { host, source } = match self.rules.connect(socket.kind, target) {
             Err(Errno::CONNREFUSED) if !socket.is_stream && is_bound(&socket.fd) => {
-                self.rules.answer_to(target).ok_or(Errno::CONNREFUSED)?
+                self.rules.answer_to(target).ok_or(Errno::CONNREFUSED)?.into()
             }
-            host => host?,
+            route => route?,
         };
         if host.is_ipv4() && socket.kind.is_v6_only {
             let _ = sockopt::set_ipv6_v6only(&socket.fd, false);
+        }
+        if let (Some(source), false) = (source, is_bound(&socket.fd)) {
+            let _ = rustix::net::bind(&socket.fd, &fit(socket.kind.is_v6, (source, 0).into()));
         }
         Ok(fit(socket.kind.is_v6, host))
     }

@@ -6,13 +6,13 @@
 //! here (it came from outside by inheritance or in a message) is not told where to go, and may not go anywhere new.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use rustix::io::Errno;
 
 use super::caller::{address, address_bytes, is_unspecified, Message, Stopped, FAST_OPEN, MOST_PARTS};
 use super::kinds::{admit, Admitted};
-use super::rules::{fit, Kind, Place, Protocol, Rules};
+use super::rules::{fit, Kind, Place, Protocol, Route, Rules};
 use super::socket_address::{encode, parse, LONGEST};
 
 /// A call that a caller is had to make.
@@ -111,6 +111,8 @@ pub const CALLS: &[(&str, Answer)] = &[
 const GO_ON: Outcome = Ok(Step::GoOn);
 /// IPPROTO_IPV6, IPV6_V6ONLY (linux/in6.h).
 pub const V6_ONLY: (u32, u32) = (41, 26);
+/// SOL_IP, IP_BIND_ADDRESS_NO_PORT: the port is chosen when the other end is known, so that there are enough.
+const BIND_NO_PORT: (u32, u32) = (0, 24);
 /// SOL_SOCKET, SO_REUSEADDR.
 const REUSE: (u32, u32) = (1, 2);
 /// Messages of one sendmmsg that are rewritten at once: what has room beside the caller's memory. The kernel, too, may send fewer.
@@ -291,7 +293,7 @@ impl Rewriter {
         if target.is_ipv6() != socket.kind.is_v6 && socket.kind.protocol == Protocol::Tcp {
             return Err(Errno::AFNOSUPPORT);
         }
-        let (options, host) = self.translated(socket, target)?;
+        let (options, host) = self.translated(inode, socket, target)?;
         let then: Then = Box::new(move |this, _, ended| {
             // It may be on its way, or go on after a signal.
             let begun = [0, refusal(Errno::INPROGRESS), refusal(Errno::INTR)].contains(&ended.result);
@@ -303,17 +305,25 @@ impl Rewriter {
         Ok(Step::Run(in_turn(options, Run { arguments: name(1, host), then: Some(then), call: None })))
     }
 
-    /// Where a target is on the host, and what must be set before.
-    fn translated(&self, socket: Socket, target: SocketAddr) -> Result<(Vec<Run>, SocketAddr), Errno> {
-        let host = match self.rules.connect(socket.kind, target) {
+    /// Where a target is on the host, and what must be done before.
+    fn translated(
+        &self,
+        inode: u64,
+        socket: Socket,
+        target: SocketAddr,
+    ) -> Result<(Vec<Run>, SocketAddr), Errno> {
+        let Route { host, source } = match self.rules.connect(socket.kind, target) {
             Err(Errno::CONNREFUSED) if socket.kind.protocol == Protocol::Udp && socket.is_bound => {
-                self.rules.answer_to(target).ok_or(Errno::CONNREFUSED)?
+                self.rules.answer_to(target).ok_or(Errno::CONNREFUSED)?.into()
             }
-            host => host?,
+            route => route?,
         };
         let must_mix = host.is_ipv4() && socket.kind.is_v6_only;
-        let options = must_mix.then(|| set(V6_ONLY, 0)).into_iter().collect();
-        Ok((options, fit(socket.kind.is_v6, host)))
+        let mut before: Vec<Run> = must_mix.then(|| set(V6_ONLY, 0)).into_iter().collect();
+        if let (Some(source), false) = (source, socket.is_bound || socket.is_connected) {
+            before.extend(come_from(inode, socket, source));
+        }
+        Ok((before, fit(socket.kind.is_v6, host)))
     }
 
     fn accept(&mut self, caller: &dyn Stopped) -> Outcome {
@@ -336,11 +346,11 @@ impl Rewriter {
         if at == 0 {
             return GO_ON;
         }
-        let Some((_, socket)) = self.named(caller, at, length)? else { return GO_ON };
+        let Some((inode, socket)) = self.named(caller, at, length)? else { return GO_ON };
         if socket.kind.protocol == Protocol::Tcp {
             return with_name_of_a_stream(caller.argument(3));
         }
-        let (options, host) = self.translated(socket, address(caller, at, length)?)?;
+        let (options, host) = self.translated(inode, socket, address(caller, at, length)?)?;
         Ok(Step::Run(in_turn(options, Run { arguments: name(4, host), ..Run::default() })))
     }
 
@@ -350,11 +360,11 @@ impl Rewriter {
             return GO_ON;
         }
         let (at, length) = (message.name, u64::from(message.name_length));
-        let Some((_, socket)) = self.named(caller, at, length)? else { return GO_ON };
+        let Some((inode, socket)) = self.named(caller, at, length)? else { return GO_ON };
         if socket.kind.protocol == Protocol::Tcp {
             return with_name_of_a_stream(caller.argument(2));
         }
-        let (options, host) = self.translated(socket, address(caller, at, length)?)?;
+        let (options, host) = self.translated(inode, socket, address(caller, at, length)?)?;
         let mut block = Block::default();
         block.header(caller, caller.argument(1), Message::LENGTH, Some(host))?;
         Ok(Step::Run(in_turn(options, Run { arguments: vec![(1, block.finish())], ..Run::default() })))
@@ -366,7 +376,7 @@ impl Rewriter {
         let messages =
             (0..count).map(|index| Message::read(caller, at(index))).collect::<Result<Vec<_>, _>>()?;
         let Some(first) = messages.iter().find(|message| message.name != 0) else { return GO_ON };
-        let Some((_, socket)) = self.named(caller, first.name, u64::from(first.name_length))? else {
+        let Some((inode, socket)) = self.named(caller, first.name, u64::from(first.name_length))? else {
             return GO_ON;
         };
         if socket.kind.protocol == Protocol::Tcp {
@@ -377,7 +387,7 @@ impl Rewriter {
             let named = (message.name != 0)
                 .then(|| address(caller, message.name, u64::from(message.name_length)))
                 .transpose()
-                .and_then(|target| target.map(|target| self.translated(socket, target)).transpose());
+                .and_then(|target| target.map(|target| self.translated(inode, socket, target)).transpose());
             let host = match named {
                 Err(errno) if sent == 0 => return Err(errno),
                 Err(_) => break,
@@ -521,10 +531,28 @@ fn after(then: impl FnOnce(&mut Rewriter, &dyn Stopped, Ended) -> Outcome + 'sta
 
 /// One call after another, whatever the earlier ones say.
 fn in_turn(first: Vec<Run>, last: Run) -> Run {
-    first
-        .into_iter()
-        .rev()
-        .fold(last, |next, run| Run { then: Some(Box::new(|_, _, _| Ok(Step::Run(next)))), ..run })
+    first.into_iter().rev().fold(last, |next, run| {
+        let also = run.then;
+        let then: Then = Box::new(move |this, caller, ended| {
+            if let Some(also) = also {
+                also(this, caller, ended)?;
+            }
+            Ok(Step::Run(next))
+        });
+        Run { then: Some(then), ..run }
+    })
+}
+
+/// Gives an unbound socket the address that neighbours know its container by.
+fn come_from(inode: u64, socket: Socket, source: Ipv4Addr) -> [Run; 2] {
+    let arguments = name(1, fit(socket.kind.is_v6, (source, 0).into()));
+    let note: Then = Box::new(move |this, _, ended| {
+        if ended.result == 0 {
+            this.note(inode, |socket| socket.is_bound = true);
+        }
+        GO_ON
+    });
+    [set(BIND_NO_PORT, 1), Run { call: Some(Kernel::Bind), arguments, then: Some(note) }]
 }
 
 /// setsockopt(2) with a number.

@@ -2,9 +2,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use super::neighbours::Neighbours;
 use crate::stack::{is_public, Addresses};
 
 /// Ports below this need privilege on the host, unless it was told otherwise.
@@ -13,6 +15,8 @@ const PRIVILEGED: u16 = 1024;
 const SHIFTED: u16 = 64_000;
 /// The first port that kernels give to clients, ip_local_port_range.
 const GIVEN_AWAY: u16 = 32_768;
+/// Set in the addresses of what is bound to more than the loopback.
+const OPEN: u32 = 2;
 /// Sockets that are remembered; the oldest are forgotten first.
 const MOST: usize = 4096;
 
@@ -56,8 +60,23 @@ pub struct Kind {
     pub is_v6_only: bool,
 }
 
-/// A port of the container, in IPv6 or not.
-type Port = (Protocol, u16, bool);
+/// Where a connection goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// The address on the host.
+    pub host: SocketAddr,
+    /// What an unbound socket is bound to before, so that the other end knows it.
+    pub source: Option<Ipv4Addr>,
+}
+
+impl From<SocketAddr> for Route {
+    fn from(host: SocketAddr) -> Self {
+        Self { host, source: None }
+    }
+}
+
+/// A port of the container, in IPv6 or not, on its loopback alone or not.
+type Port = (Protocol, u16, bool, bool);
 /// An address of the host.
 type Seen = (Protocol, SocketAddr);
 
@@ -65,8 +84,8 @@ type Seen = (Protocol, SocketAddr);
 #[derive(Debug)]
 pub struct Rules {
     addresses: Addresses,
-    /// The container's loopback on the host, for sockets of each family.
-    own: [Ipv4Addr; 2],
+    /// The container's addresses on the host's loopback: the first of four, see [`Self::own_address`].
+    own: Ipv4Addr,
     host_loopback: bool,
     reaches_out: bool,
     /// The host's addresses to everybody else.
@@ -74,6 +93,9 @@ pub struct Rules {
     /// Name servers, which may be reached wherever they are.
     servers: Vec<IpAddr>,
     ways: Vec<Way>,
+    /// The container's name server on the host; without one its address leads nowhere.
+    resolver: Option<SocketAddr>,
+    neighbours: Option<Arc<dyn Neighbours>>,
     /// By protocol, port in the container, and family.
     bound: HashMap<Port, (Kind, SocketAddr)>,
     /// What a host's address was asked for as.
@@ -98,6 +120,23 @@ pub struct Terms {
     pub servers: Vec<IpAddr>,
     /// Published ports.
     pub ways: Vec<Way>,
+    /// The name server of the container's own on the host, for UDP and TCP.
+    pub resolver: Option<SocketAddr>,
+    /// The members of its networks.
+    pub neighbours: Option<Arc<dyn Neighbours>>,
+}
+
+/// The first of the four addresses of 127.0.0.0/8 that the container with this number has.
+#[must_use]
+pub fn first_address(number: u32) -> Ipv4Addr {
+    // 127.80.0.0 and up, away from the addresses that people choose by hand.
+    Ipv4Addr::from(0x7f40_0000 | (number & 0x003f_fffc) | 0x0010_0000)
+}
+
+/// Where what a container shows to others is seen to come from: the third.
+#[must_use]
+pub fn open_address(first: Ipv4Addr) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(first) | OPEN)
 }
 
 impl Terms {
@@ -112,6 +151,8 @@ impl Terms {
             outside: [None, None],
             servers: Vec::new(),
             ways: Vec::new(),
+            resolver: None,
+            neighbours: None,
         }
     }
 }
@@ -120,16 +161,16 @@ impl Rules {
     /// The rules, with nothing bound.
     #[must_use]
     pub fn new(terms: Terms) -> Self {
-        // 127.64.0.2 and up, away from the addresses that people choose by hand.
-        let base = 0x7f40_0000 | (terms.number & 0x003f_fffe) | 0x0010_0000;
         Self {
             addresses: terms.addresses,
-            own: [Ipv4Addr::from(base), Ipv4Addr::from(base | 1)],
+            own: first_address(terms.number),
             host_loopback: terms.host_loopback,
             reaches_out: terms.reaches_out,
             outside: terms.outside,
             servers: terms.servers,
             ways: terms.ways,
+            resolver: terms.resolver,
+            neighbours: terms.neighbours,
             bound: HashMap::new(),
             shown: HashMap::new(),
             order: VecDeque::new(),
@@ -137,7 +178,12 @@ impl Rules {
     }
 
     fn is_self(&self, address: IpAddr) -> bool {
-        address.is_loopback() || address.is_unspecified() || self.addresses.guest(address) == Some(address)
+        is_loop(address) || self.addresses.guest(address) == Some(address) || self.is_in_a_network(address)
+    }
+
+    /// One of its addresses in networks.
+    fn is_in_a_network(&self, address: IpAddr) -> bool {
+        self.neighbours.as_ref().is_some_and(|known| known.own().contains(&address))
     }
 
     /// Where a socket that asks for `asked` is bound.
@@ -159,7 +205,7 @@ impl Rules {
                 return Ok(Place { host: SocketAddr::new(any, 0), is_held: false });
             }
         }
-        Ok(Place { host: self.own_address(kind.is_v6, asked.port()), is_held: false })
+        Ok(Place { host: self.own_address(kind.is_v6, address.is_loopback(), asked.port()), is_held: false })
     }
 
     fn way(&self, kind: Kind, port: u16) -> Option<SocketAddr> {
@@ -170,18 +216,30 @@ impl Rules {
             .map(|way| way.host)
     }
 
-    fn own_address(&self, is_v6: bool, port: u16) -> SocketAddr {
-        let port = if port != 0 && port < PRIVILEGED { port + SHIFTED } else { port };
-        SocketAddr::new(self.own[usize::from(is_v6)].into(), port)
+    /// Each family has an address, so that both may have a port; and what is bound to the loopback has one that no
+    /// neighbour is told of.
+    fn own_address(&self, is_v6: bool, is_loop: bool, port: u16) -> SocketAddr {
+        let port = shifted(port);
+        let which = u32::from(is_v6) | if is_loop { 0 } else { OPEN };
+        SocketAddr::new(Ipv4Addr::from(u32::from(self.own) | which).into(), port)
+    }
+
+    /// Whether an address of the host is one of the container's; then whether for IPv6, and for its loopback alone.
+    fn own_kind(&self, address: Ipv4Addr) -> Option<(bool, bool)> {
+        let which = u32::from(address) ^ u32::from(self.own);
+        (which < 4).then_some((which & 1 != 0, which & OPEN == 0))
     }
 
     /// A socket that asked for `asked` is bound to `host` now. Answers with what it is to believe.
     pub fn remember(&mut self, kind: Kind, asked: SocketAddr, host: SocketAddr) -> SocketAddr {
         let mut asked = asked;
+        let is_loop = asked.ip().to_canonical().is_loopback();
         if asked.port() == 0 {
             asked.set_port(host.port());
+        } else if let (Some(known), false) = (&self.neighbours, is_loop) {
+            known.publish(kind, asked.port(), canonical(host));
         }
-        let key = (kind.protocol, asked.port(), kind.is_v6);
+        let key = (kind.protocol, asked.port(), kind.is_v6, is_loop);
         let seen = (kind.protocol, canonical(host));
         self.bound.insert(key, (kind, canonical(host)));
         self.shown.insert(seen, asked);
@@ -204,14 +262,20 @@ impl Rules {
     ///
     /// # Errors
     /// ENETUNREACH, EHOSTUNREACH as a router would say; ECONNREFUSED: nobody of the container is there.
-    pub fn connect(&self, kind: Kind, target: SocketAddr) -> Result<SocketAddr, Errno> {
+    pub fn connect(&self, kind: Kind, target: SocketAddr) -> Result<Route, Errno> {
         let address = target.ip().to_canonical();
         let port = target.port();
         if port == 53 && self.servers.contains(&address) {
-            return Ok(target);
+            return Ok(target.into());
         }
         if self.is_self(address) {
-            return self.inside(kind.protocol, port, address).ok_or(Errno::CONNREFUSED);
+            return self.inside(kind.protocol, port, address).map(Route::from).ok_or(Errno::CONNREFUSED);
+        }
+        if let (Some(resolver), 53, true) = (self.resolver, port, self.addresses.is_resolver(address)) {
+            return Ok(resolver.into());
+        }
+        if let Some(route) = self.neighbour(kind, SocketAddr::new(address, port)) {
+            return route;
         }
         if self.addresses.is_gateway(address) {
             let host: IpAddr = match (self.host_loopback, address.is_ipv4()) {
@@ -220,7 +284,7 @@ impl Rules {
                 (false, _) if !self.reaches_out => return Err(Errno::HOSTUNREACH),
                 (false, is_v4) => self.outside[usize::from(!is_v4)].ok_or(Errno::HOSTUNREACH)?,
             };
-            return Ok(SocketAddr::new(host, port));
+            return Ok(SocketAddr::new(host, port).into());
         }
         if !self.reaches_out {
             return Err(Errno::NETUNREACH);
@@ -228,17 +292,40 @@ impl Rules {
         if !is_public(address) || self.addresses.is_resolver(address) {
             return Err(Errno::HOSTUNREACH);
         }
-        Ok(target)
+        Ok(target.into())
+    }
+
+    /// The way to a member of a network of ours.
+    fn neighbour(&self, kind: Kind, target: SocketAddr) -> Option<Result<Route, Errno>> {
+        let known = self.neighbours.as_ref()?;
+        let there = known.find(target.ip())?;
+        let Some(first) = there else { return Some(Err(Errno::HOSTUNREACH)) };
+        let host = match known.port(target, kind.protocol) {
+            // Whatever address of 127.0.0.0/8 leads there; it answers from this one.
+            Some(host) if host.ip().is_unspecified() => {
+                SocketAddr::new(loopback(host.is_ipv6()), host.port())
+            }
+            Some(host) => host,
+            // The port of a client that asked without binding its socket.
+            None if kind.protocol == Protocol::Udp && target.port() >= GIVEN_AWAY => {
+                SocketAddr::new(open_address(first).into(), target.port())
+            }
+            None if kind.protocol == Protocol::Udp => return Some(Err(Errno::CONNREFUSED)),
+            // One that was chosen by the kernel is told nobody: it is where most are, or nowhere.
+            None => SocketAddr::new(open_address(first).into(), shifted(target.port())),
+        };
+        Some(Ok(Route { host, source: Some(open_address(self.own)) }))
     }
 
     /// A port of the container, as the host knows it.
     fn inside(&self, protocol: Protocol, port: u16, address: IpAddr) -> Option<SocketAddr> {
         let is_v6 = address.is_ipv6();
         let both = |(kind, _): &&(Kind, SocketAddr)| !kind.is_v6_only;
-        let found = self
-            .bound
-            .get(&(protocol, port, is_v6))
-            .or_else(|| self.bound.get(&(protocol, port, true)).filter(both).filter(|_| !is_v6));
+        let bound = |is_loop| {
+            let same = self.bound.get(&(protocol, port, is_v6, is_loop));
+            same.or_else(|| self.bound.get(&(protocol, port, true, is_loop)).filter(both).filter(|_| !is_v6))
+        };
+        let found = is_loop(address).then(|| bound(true)).flatten().or_else(|| bound(false));
         match found {
             // Anybody's listener on all addresses would answer at ours, too.
             None => None,
@@ -258,21 +345,28 @@ impl Rules {
     #[must_use]
     pub fn answer_to(&self, target: SocketAddr) -> Option<SocketAddr> {
         let address = target.ip().to_canonical();
-        (address.is_loopback() && target.port() >= GIVEN_AWAY).then(|| {
-            let here: IpAddr = match address.is_ipv4() {
-                true => Ipv4Addr::LOCALHOST.into(),
-                false => std::net::Ipv6Addr::LOCALHOST.into(),
-            };
-            SocketAddr::new(here, target.port())
-        })
+        if !address.is_loopback() || target.port() < GIVEN_AWAY {
+            return None;
+        }
+        // Where recvfrom is not translated, a neighbour is answered at the address that it was seen at.
+        let known = self.neighbours.as_ref().zip(match address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        });
+        let is_neighbour = |(known, address): (&Arc<dyn Neighbours>, Ipv4Addr)| {
+            known.name(Protocol::Udp, address, target.port()).is_some()
+        };
+        let to = if known.is_some_and(is_neighbour) { address } else { loopback(address.is_ipv6()) };
+        Some(SocketAddr::new(to, target.port()))
     }
 
     /// Where a socket is bound when somebody else on this machine has its port on all addresses; `None`: the port is the
     /// container's own, and taken.
     #[must_use]
     pub fn elsewhere(&self, kind: Kind, asked: SocketAddr) -> Option<SocketAddr> {
-        let is_ours = self.bound.contains_key(&(kind.protocol, asked.port(), kind.is_v6));
-        (!is_ours && asked.port() != 0).then(|| self.own_address(kind.is_v6, 0))
+        let is_loop = asked.ip().to_canonical().is_loopback();
+        let is_ours = self.bound.contains_key(&(kind.protocol, asked.port(), kind.is_v6, is_loop));
+        (!is_ours && asked.port() != 0).then(|| self.own_address(kind.is_v6, is_loop, 0))
     }
 
     /// What a socket is told of the address it is bound to.
@@ -281,7 +375,7 @@ impl Rules {
         let real = canonical(host);
         if let Some(asked) = self.shown.get(&(kind.protocol, real)) {
             return match asked.ip().is_unspecified() && is_connected {
-                true => self.own_seen(kind, self.own[usize::from(asked.is_ipv6())], asked.port()),
+                true => fit(kind.is_v6, SocketAddr::new(self.name_of_self(asked.is_ipv6()), asked.port())),
                 false => *asked,
             };
         }
@@ -294,7 +388,7 @@ impl Rules {
             .map_or(real.port(), SocketAddr::port);
         let address = match real.ip() {
             any if any.is_unspecified() => any,
-            IpAddr::V4(own) if self.own.contains(&own) => return self.own_seen(kind, own, port),
+            IpAddr::V4(own) if self.own_kind(own).is_some() => return self.own_seen(kind, own, port),
             loopback if loopback.is_loopback() => loopback,
             other => self.addresses.guest(other).unwrap_or(other),
         };
@@ -303,11 +397,18 @@ impl Rules {
 
     fn own_seen(&self, kind: Kind, own: Ipv4Addr, port: u16) -> SocketAddr {
         let port = if port > SHIFTED && port < SHIFTED + PRIVILEGED { port - SHIFTED } else { port };
-        let address: IpAddr = match own == self.own[1] {
-            true => std::net::Ipv6Addr::LOCALHOST.into(),
-            false => Ipv4Addr::LOCALHOST.into(),
+        let address = match self.own_kind(own) {
+            Some((is_v6, true)) => loopback(is_v6),
+            Some((is_v6, false)) => self.name_of_self(is_v6),
+            None => own.into(),
         };
         fit(kind.is_v6, SocketAddr::new(address, port))
+    }
+
+    /// The address that others have for the container; without networks there are no others.
+    fn name_of_self(&self, is_v6: bool) -> IpAddr {
+        let own = self.neighbours.as_ref().map(|known| known.own()).unwrap_or_default();
+        own.into_iter().find(|address| address.is_ipv6() == is_v6).unwrap_or_else(|| loopback(is_v6))
     }
 
     /// What a socket is told of the other end.
@@ -319,10 +420,42 @@ impl Rules {
                 return fit(kind.is_v6, canonical(*asked));
             }
         }
+        if self.resolver == Some(real) {
+            return fit(kind.is_v6, SocketAddr::new(self.addresses.v4.resolver.into(), 53));
+        }
         match real.ip() {
-            IpAddr::V4(own) if self.own.contains(&own) => self.own_seen(kind, own, real.port()),
+            IpAddr::V4(own) if self.own_kind(own).is_some() => self.own_seen(kind, own, real.port()),
+            IpAddr::V4(address) if address.is_loopback() => {
+                let known = self
+                    .neighbours
+                    .as_ref()
+                    .and_then(|known| known.name(kind.protocol, address, real.port()));
+                known.map_or(host, |named| fit(kind.is_v6, named))
+            }
             _ => host,
         }
+    }
+}
+
+/// What a port is on an address of the container's own.
+fn shifted(port: u16) -> u16 {
+    if port != 0 && port < PRIVILEGED {
+        port + SHIFTED
+    } else {
+        port
+    }
+}
+
+/// The loopback, or whatever address there is.
+fn is_loop(address: IpAddr) -> bool {
+    address.is_loopback() || address.is_unspecified()
+}
+
+fn loopback(is_v6: bool) -> IpAddr {
+    if is_v6 {
+        std::net::Ipv6Addr::LOCALHOST.into()
+    } else {
+        Ipv4Addr::LOCALHOST.into()
     }
 }
 
@@ -363,6 +496,8 @@ mod tests {
             outside: [Some("192.0.2.2".parse().unwrap()), None],
             servers: vec!["127.0.0.53".parse().unwrap()],
             ways: ways.iter().map(way).collect(),
+            resolver: None,
+            neighbours: None,
         })
     }
 
@@ -375,11 +510,11 @@ mod tests {
         assert_eq!(one.remember(TCP4, at("0.0.0.0:80"), host), at("0.0.0.0:80"));
         assert_eq!(one.local(TCP4, host, true), at("127.0.0.1:80"), "accepted");
         for own in ["127.0.0.1:80", "10.0.2.100:80", "0.0.0.0:80"] {
-            assert_eq!(one.connect(TCP4, at(own)).unwrap(), host);
+            assert_eq!(one.connect(TCP4, at(own)).unwrap().host, host);
             assert_eq!(two.connect(TCP4, at(own)), Err(Errno::CONNREFUSED));
         }
         assert_eq!(one.local(TCP4, host, false), at("0.0.0.0:80"));
-        assert_eq!(two.local(TCP4, two.own_address(false, 80), true), at("127.0.0.1:80"));
+        assert_eq!(two.local(TCP4, two.own_address(false, true, 80), true), at("127.0.0.1:80"));
     }
 
     #[test]
@@ -389,7 +524,7 @@ mod tests {
         assert_eq!(place, Place { host: at("0.0.0.0:8080"), is_held: true });
         assert!(!one.bind(TCP4, at("127.0.0.1:80")).unwrap().is_held, "its loopback is not published");
         one.remember(TCP4, at("0.0.0.0:80"), place.host);
-        assert_eq!(one.connect(TCP4, at("127.0.0.1:80")).unwrap(), at("127.0.0.1:8080"));
+        assert_eq!(one.connect(TCP4, at("127.0.0.1:80")).unwrap().host, at("127.0.0.1:8080"));
         assert_eq!(one.local(TCP4, at("192.0.2.2:8080"), true), at("10.0.2.100:80"));
         assert_eq!(one.peer(TCP4, at("198.51.100.7:4000")), at("198.51.100.7:4000"));
         assert_eq!(one.bind(TCP6, at("[::]:80")).unwrap().host, at("[::]:8080"));
@@ -400,9 +535,9 @@ mod tests {
         let mut one = rules(2, &[]);
         let host = one.bind(TCP6, at("[::]:8000")).unwrap().host;
         one.remember(TCP6, at("[::]:8000"), fit(true, host));
-        assert_eq!(one.connect(TCP4, at("127.0.0.1:8000")).unwrap(), host);
-        assert_eq!(one.connect(TCP6, at("[::1]:8000")).unwrap(), host);
-        assert_eq!(one.connect(TCP6, at("[::ffff:127.0.0.1]:8000")).unwrap(), host);
+        assert_eq!(one.connect(TCP4, at("127.0.0.1:8000")).unwrap().host, host);
+        assert_eq!(one.connect(TCP6, at("[::1]:8000")).unwrap().host, host);
+        assert_eq!(one.connect(TCP6, at("[::ffff:127.0.0.1]:8000")).unwrap().host, host);
         let only = Kind { is_v6_only: true, ..TCP6 };
         let mut two = rules(4, &[]);
         two.remember(only, at("[::]:8000"), two.bind(only, at("[::]:8000")).unwrap().host);
@@ -412,12 +547,16 @@ mod tests {
     #[test]
     fn the_hosts_loopback_is_out_of_reach_and_the_gateway_is_the_host() {
         let mut one = rules(2, &[]);
-        assert_eq!(one.connect(TCP4, at("10.0.2.2:22")).unwrap(), at("192.0.2.2:22"));
+        assert_eq!(one.connect(TCP4, at("10.0.2.2:22")).unwrap().host, at("192.0.2.2:22"));
         assert_eq!(one.connect(TCP6, at("[fd00:d0c2::2]:22")), Err(Errno::HOSTUNREACH));
-        assert_eq!(one.connect(UDP4, at("127.0.0.53:53")).unwrap(), at("127.0.0.53:53"), "a name server");
-        assert_eq!(one.connect(TCP4, at("198.51.100.7:80")).unwrap(), at("198.51.100.7:80"));
+        assert_eq!(
+            one.connect(UDP4, at("127.0.0.53:53")).unwrap().host,
+            at("127.0.0.53:53"),
+            "a name server"
+        );
+        assert_eq!(one.connect(TCP4, at("198.51.100.7:80")).unwrap().host, at("198.51.100.7:80"));
         one.host_loopback = true;
-        assert_eq!(one.connect(TCP4, at("10.0.2.2:22")).unwrap(), at("127.0.0.1:22"));
+        assert_eq!(one.connect(TCP4, at("10.0.2.2:22")).unwrap().host, at("127.0.0.1:22"));
         one.reaches_out = false;
         assert_eq!(one.connect(TCP4, at("198.51.100.7:80")), Err(Errno::NETUNREACH));
         assert_eq!(one.bind(TCP4, at("198.51.100.7:80")), Err(Errno::ADDRNOTAVAIL));
@@ -429,7 +568,7 @@ mod tests {
         let place = one.bind(UDP4, at("0.0.0.0:5353")).unwrap();
         assert_eq!(place.host, at("0.0.0.0:0"));
         one.remember(UDP4, at("0.0.0.0:5353"), at("0.0.0.0:40000"));
-        assert_eq!(one.connect(UDP4, at("127.0.0.1:5353")).unwrap(), at("127.0.0.1:40000"));
+        assert_eq!(one.connect(UDP4, at("127.0.0.1:5353")).unwrap().host, at("127.0.0.1:40000"));
         assert_eq!(one.local(UDP4, at("0.0.0.0:40000"), false), at("0.0.0.0:5353"));
     }
 
@@ -443,8 +582,8 @@ mod tests {
             prop_assume!(!one.servers.contains(&address));
             let kind = Kind { is_v6: socket_v6, ..TCP4 };
             if let Ok(host) = one.connect(kind, SocketAddr::new(address, port)) {
-                let host = host.ip().to_canonical();
-                prop_assert!(is_public(host) || one.own.iter().any(|own| host == *own), "{address} led to {host}");
+                let host = host.host.ip().to_canonical();
+                prop_assert!(is_public(host), "{address} led to {host}");
             }
         }
 
@@ -453,7 +592,7 @@ mod tests {
             let mut one = rules(2, &[]);
             for round in 0..200_u16 {
                 for port in &ports {
-                    one.remember(TCP4, SocketAddr::new([0; 4].into(), port.wrapping_add(round)), SocketAddr::new(one.own[0].into(), *port));
+                    one.remember(TCP4, SocketAddr::new([0; 4].into(), port.wrapping_add(round)), SocketAddr::new(one.own.into(), *port));
                 }
             }
             prop_assert!(one.order.len() <= MOST && one.bound.len() <= MOST && one.shown.len() <= MOST);

@@ -92,11 +92,20 @@ impl Stack {
     /// # Errors
     /// EMFILE; ECONNREFUSED when there are too many.
     pub(super) fn open_conversation(&mut self) -> rustix::io::Result<OwnedFd> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (socket, flow) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        self.converse(socket)?;
+        Ok(flow)
+    }
+
+    /// Takes questions from a socket.
+    ///
+    /// # Errors
+    /// ECONNREFUSED when there are too many.
+    pub(super) fn converse(&mut self, socket: OwnedFd) -> rustix::io::Result<()> {
         if self.resolver.conversations.len() >= MOST {
             return Err(Errno::CONNREFUSED);
         }
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (socket, flow) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         let number = self.resolver.conversations.insert(Conversation {
             socket,
             inbox: Vec::new(),
@@ -107,8 +116,7 @@ impl Stack {
             has_ended: false,
         });
         let Some(conversation) = self.resolver.conversations.get_mut(number) else { return Err(Errno::IO) };
-        self.events.add(&conversation.socket, Source::Conversation(number))?;
-        Ok(flow)
+        self.events.add(&conversation.socket, Source::Conversation(number))
     }
 
     /// The container said something, or takes more.

@@ -29,6 +29,10 @@ pub enum Source {
     Conversation(Number),
     /// The server's.
     Server(Number),
+    /// Questions came to a socket of the host.
+    Questions,
+    /// Somebody wants to ask over TCP there.
+    Callers,
 }
 
 impl Source {
@@ -42,6 +46,8 @@ impl Source {
             Self::Echo(number) => (5, number),
             Self::Conversation(number) => (6, number),
             Self::Server(number) => (7, number),
+            Self::Questions => (8, Number { index: 0, tenant: 0 }),
+            Self::Callers => (9, Number { index: 0, tenant: 0 }),
         };
         kind << 56 | u64::from(number.tenant) << 32 | u64::from(number.index)
     }
@@ -59,6 +65,8 @@ impl Source {
             5 => Self::Echo(number),
             6 => Self::Conversation(number),
             7 => Self::Server(number),
+            8 => Self::Questions,
+            9 => Self::Callers,
             _ => return None,
         })
     }

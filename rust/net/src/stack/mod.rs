@@ -13,6 +13,7 @@
 
 mod conversations;
 mod datagrams;
+mod doors;
 mod echo;
 mod events;
 mod guest;
@@ -29,6 +30,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+pub use doors::Doors;
 pub use policy::{has_ipv6, is_public, own_address};
 pub use publish::{bind, reserve, Protocol, Published};
 pub use resolver::{servers, Names};
@@ -171,6 +173,7 @@ pub struct Stack {
     echoes: echo::Echoes,
     resolver: resolver::Resolver,
     published: Vec<publish::Listener>,
+    doors: Option<Doors>,
     timers: timers::Timers,
     config: Config,
     started: Instant,
@@ -217,6 +220,7 @@ impl Stack {
             echoes: echo::Echoes::default(),
             resolver: resolver::Resolver::new(settings.servers, settings.names),
             published,
+            doors: None,
             timers: timers::Timers::default(),
             config,
             started: Instant::now(),
@@ -224,6 +228,20 @@ impl Stack {
             random: u64::from_ne_bytes(seed) | 1,
             traffic: Traffic::default(),
         })
+    }
+
+    /// A name server alone, for a container without a link.
+    ///
+    /// # Errors
+    /// EMFILE, ENOMEM.
+    pub fn of_doors(doors: Doors, settings: Settings) -> rustix::io::Result<Self> {
+        // What nobody writes to brings no frames.
+        let silence = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
+        let mut this = Self::new(silence, settings)?;
+        this.events.add_level(&doors.datagrams, Source::Questions)?;
+        this.events.add_level(&doors.listener, Source::Callers)?;
+        this.doors = Some(doors);
+        Ok(this)
     }
 
     /// Readable when [`Stack::turn`] has something to do.
@@ -289,6 +307,8 @@ impl Stack {
             Source::Echo(flow) => self.on_echo_event(flow),
             Source::Conversation(number) => self.on_conversation(number),
             Source::Server(number) => self.on_server(number),
+            Source::Questions => self.on_questions(),
+            Source::Callers => self.on_callers(),
         }
     }
 

@@ -41,6 +41,8 @@ pub(super) enum Asker {
     Datagram(Ends),
     /// Somebody over TCP.
     Conversation(Number),
+    /// Somebody who asked at a socket of the host, over UDP.
+    Outside(SocketAddr),
 }
 
 #[derive(Debug)]
@@ -164,6 +166,7 @@ impl Stack {
         match asker {
             Asker::Datagram(ends) => self.deliver(ends, answer),
             Asker::Conversation(number) => self.reply(number, answer),
+            Asker::Outside(asker) => self.give_outside(asker, answer),
         }
     }
 

@@ -12,6 +12,7 @@
 pub(crate) mod inside;
 pub(crate) mod members;
 pub(crate) mod names;
+pub(crate) mod neighbours;
 pub(crate) mod outlet;
 mod ports;
 

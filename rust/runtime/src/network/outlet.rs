@@ -5,7 +5,9 @@ use std::os::fd::OwnedFd;
 
 use duckweed_net::gate;
 use duckweed_net::gate::rules::Terms;
-use duckweed_net::stack::{own_address, servers, Names, Protocol, Published as Bound, Settings, Stack};
+use duckweed_net::stack::{
+    own_address, servers, Addresses, Doors, Names, Protocol, Published as Bound, Settings, Stack,
+};
 
 use super::names::Members;
 use super::{ports, Link, Network, Published};
@@ -33,11 +35,8 @@ impl Outlet {
         Ok(Self { link, ports: records, bound })
     }
 
-    /// What the socket gate is told.
-    pub fn terms(&self, network: &Network) -> Terms {
-        let mut number = [0; 4];
-        let _ = rustix::rand::getrandom(&mut number, rustix::rand::GetRandomFlags::empty());
-        let number = u32::from_ne_bytes(number);
+    /// What the socket gate of the container with this number is told.
+    pub fn terms(&self, network: &Network, number: u32) -> Terms {
         if network.alone {
             return Terms::alone(self.link.addresses, number);
         }
@@ -56,6 +55,8 @@ impl Outlet {
             outside: [own_address(true), own_address(false)],
             servers,
             ways: self.ports.iter().filter_map(way).collect(),
+            resolver: None,
+            neighbours: None,
         }
     }
 
@@ -64,6 +65,27 @@ impl Outlet {
     pub fn held(self) -> Vec<OwnedFd> {
         let of_tcp = self.bound.into_iter().filter(|bound| bound.protocol == Protocol::Tcp);
         of_tcp.map(|bound| bound.socket).collect()
+    }
+
+    /// The name server of a container without a link.
+    ///
+    /// # Errors
+    /// `network`: no descriptors left.
+    pub fn name_server(
+        network: &Network,
+        addresses: Addresses,
+        doors: Doors,
+        members: Members,
+    ) -> Result<Stack, StartError> {
+        let settings = Settings {
+            addresses,
+            host_loopback: false,
+            reaches_out: !network.internal,
+            servers: network.servers.clone(),
+            published: Vec::new(),
+            names: Some(Box::new(Known { gateway: addresses.v4.gateway.into(), members })),
+        };
+        Stack::of_doors(doors, settings).doing(Code::Network, || "open the container's name server")
     }
 
     /// The container runs, and this is its link.

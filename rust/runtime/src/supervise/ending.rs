@@ -84,7 +84,7 @@ impl Supervisor {
         }
         // Its ports are free from here on.
         if let Some(network) = self.network.take() {
-            network.close(&self.place.id);
+            network.close(&self.place.id, &self.place.container);
         }
         self.stop_listening();
         self.state.end(exit_code, "");

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use duckweed_net::gate::rules::first_address;
 use duckweed_net::rtnetlink::Netlink;
-use duckweed_net::stack::{Stack, Traffic};
+use duckweed_net::stack::{Doors, Stack, Traffic};
 use rustix::fs::{Mode, OFlags};
 
 use super::address;
@@ -17,7 +18,7 @@ use crate::network::inside;
 use crate::network::members::{self, Kept, Turn};
 use crate::network::names::Members;
 use crate::network::outlet::Outlet;
-use crate::network::{Membership, Published};
+use crate::network::{neighbours, Membership, Network, Published};
 use crate::start_error::{Code, Doing as _, StartError};
 use crate::userns;
 
@@ -25,6 +26,8 @@ use crate::userns;
 pub(super) struct Ready {
     outlet: Outlet,
     membership: Option<(Kept, Turn, PathBuf)>,
+    /// Where a container without a link asks for names.
+    doors: Option<Doors>,
 }
 
 /// Takes ports, and finds or makes the networks; `None` for a bundle that asks for neither.
@@ -38,6 +41,10 @@ pub(super) fn prepare(bundle: &mut Bundle, place: &Place) -> Result<Option<Ready
         return Ok(None);
     }
     let mut outlet = Outlet::prepare(&network)?;
+    if network.gate {
+        let doors = behind_gate(bundle, place, &network, &outlet)?;
+        return Ok(Some(Ready { outlet, membership: None, doors }));
+    }
     let mut membership = None;
     if !network.networks.is_empty() {
         let run = run_directory(place).doing(Code::Network, || "find the directory of sockets")?;
@@ -68,8 +75,34 @@ pub(super) fn prepare(bundle: &mut Bundle, place: &Place) -> Result<Option<Ready
         membership = Some((kept, turn, run));
     }
     bundle.link = Some(outlet.link.clone());
-    bundle.gate = network.gate.then(|| outlet.terms(&network));
-    Ok(Some(Ready { outlet, membership }))
+    Ok(Some(Ready { outlet, membership, doors: None }))
+}
+
+/// Says where the container's sockets may go; opens its name server when it is to have one.
+fn behind_gate(
+    bundle: &mut Bundle,
+    place: &Place,
+    network: &Network,
+    outlet: &Outlet,
+) -> Result<Option<Doors>, StartError> {
+    let mut number = [0; 4];
+    let _ = rustix::rand::getrandom(&mut number, rustix::rand::GetRandomFlags::empty());
+    let number = u32::from_ne_bytes(number);
+    let mut terms = outlet.terms(network, number);
+    let mut opened = None;
+    if !network.networks.is_empty() {
+        neighbours::prepare(&place.container, number)
+            .and_then(|()| neighbours::Store::open(&place.store, &place.id))
+            .map(|known| terms.neighbours = Some(Arc::new(known)))
+            .doing(Code::Network, || "find the members of the container's networks")?;
+        let doors =
+            Doors::open(first_address(number)).doing(Code::Network, || "open the container's name server")?;
+        terms.resolver = Some(doors.address);
+        terms.servers = Vec::new();
+        opened = Some(doors);
+    }
+    bundle.gate = Some(terms);
+    Ok(opened)
 }
 
 /// Prepares to enter the network of a container that runs: we must be root of its user namespace for that.
@@ -113,7 +146,10 @@ impl Ready {
         let ports = self.outlet.ports.clone();
         let members = Members::new(&place.store, &network.networks);
         let way = if network.gate {
-            Way::Gate(self.outlet.held())
+            let addresses = self.outlet.link.addresses;
+            let opened =
+                self.doors.map(|doors| Outlet::name_server(&network, addresses, doors, members.clone()));
+            Way::Gate { held: self.outlet.held(), resolver: opened.transpose()?.map(Box::new) }
         } else {
             let link = link.ok_or_else(|| {
                 StartError::new(
@@ -139,8 +175,30 @@ impl Ready {
 enum Way {
     /// By an interface whose other end this is.
     Link(Box<Stack>),
-    /// By sockets of the host; these keep its ports when it has none there.
-    Gate(#[allow(dead_code, reason = "held, not used")] Vec<OwnedFd>),
+    /// By sockets of the host.
+    Gate {
+        /// These keep its ports when it has none there.
+        #[allow(dead_code, reason = "held, not used")]
+        held: Vec<OwnedFd>,
+        /// Its name server, when it is in a network.
+        resolver: Option<Box<Stack>>,
+    },
+}
+
+impl Way {
+    fn stack(&self) -> Option<&Stack> {
+        match self {
+            Self::Link(stack) => Some(stack),
+            Self::Gate { resolver, .. } => resolver.as_deref(),
+        }
+    }
+
+    fn stack_mut(&mut self) -> Option<&mut Stack> {
+        match self {
+            Self::Link(stack) => Some(stack),
+            Self::Gate { resolver, .. } => resolver.as_deref_mut(),
+        }
+    }
 }
 
 /// The network of a running container.
@@ -162,10 +220,7 @@ pub struct Connected {
 
 impl Connected {
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        match &self.way {
-            Way::Link(stack) => Some(stack.descriptor()),
-            Way::Gate(_) => None,
-        }
+        self.way.stack().map(Stack::descriptor)
     }
 
     pub fn ports(&self) -> Vec<Published> {
@@ -194,16 +249,17 @@ impl Connected {
 
     /// How long the loop may sleep.
     pub fn patience(&self) -> Option<Duration> {
-        match &self.way {
-            Way::Link(_) if self.is_busy => Some(Duration::ZERO),
-            Way::Link(stack) => stack.patience(),
-            Way::Gate(_) => None,
+        let stack = self.way.stack()?;
+        if self.is_busy {
+            Some(Duration::ZERO)
+        } else {
+            stack.patience()
         }
     }
 
     /// Does what is due, for a few milliseconds at most.
     pub fn turn(&mut self) {
-        let Way::Link(stack) = &mut self.way else { return };
+        let Some(stack) = self.way.stack_mut() else { return };
         if self.is_busy || stack.patience().is_some_and(|left| left.is_zero()) {
             self.is_busy = stack.turn();
         }
@@ -214,6 +270,11 @@ impl Connected {
     /// # Errors
     /// `network`: what cannot be had; EAGAIN: ask again.
     fn join(&mut self, own: &str, pid: i32, one: &Membership) -> Result<(), StartError> {
+        if let Way::Gate { resolver: Some(_), .. } = &self.way {
+            // Who answers its calls looks into the store by itself.
+            self.members.add(one);
+            return Ok(());
+        }
         let Some(kept) = &mut self.kept else { return Err(alone()) };
         let turn = Turn::try_take(&self.run)?;
         let known = kept.networks.iter().find(|(id, _)| *id == one.id).map(|(_, fd)| Arc::clone(fd));
@@ -237,6 +298,10 @@ impl Connected {
     /// # Errors
     /// `network`: it has no such interface.
     fn part(&mut self, pid: i32, (id, name): (&str, &str), interface: &str) -> Result<(), StartError> {
+        if let Way::Gate { resolver: Some(_), .. } = &self.way {
+            self.members.remove(name);
+            return Ok(());
+        }
         let Some(kept) = &mut self.kept else { return Err(alone()) };
         members::within(pid, &format!("leave the network {name}"), |_| {
             let mut netlink = Netlink::new()?;
@@ -253,7 +318,7 @@ impl Connected {
         // What moves through the host's sockets is not counted.
         let traffic = match &self.way {
             Way::Link(stack) => stack.traffic(),
-            Way::Gate(_) => Traffic::default(),
+            Way::Gate { .. } => Traffic::default(),
         };
         serde_json::json!({
             "rx_bytes": traffic.received_bytes,
@@ -264,7 +329,10 @@ impl Connected {
     }
 
     /// The container has ended: nobody comes in any more, nobody asks us.
-    pub fn close(self, id: &str) {
+    pub fn close(self, id: &str, container: &Path) {
+        if matches!(&self.way, Way::Gate { resolver: Some(_), .. }) {
+            neighbours::clear(container);
+        }
         if self.kept.is_some() {
             members::strike_off(&self.run, id);
         }

@@ -78,7 +78,9 @@ fn gone() -> StartError {
 }
 
 fn live(bundle: &Bundle, control: &std::os::fd::OwnedFd) -> Result<(), StartError> {
-    duckweed_sys::fd::close_all_but(&[control.as_fd()]);
+    let known = bundle.gate.as_ref().and_then(|terms| terms.neighbours.as_ref());
+    let keep: Vec<_> = known.map(|known| known.descriptor()).into_iter().chain([control.as_fd()]).collect();
+    duckweed_sys::fd::close_all_but(&keep);
     crate::userns::silence_for_emulator()?;
     let mut tracer = tracer_of(bundle)?;
     // Nobody inside may look into us, whoever they find us by.
