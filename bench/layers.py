@@ -22,13 +22,13 @@ import gzip
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from pathlib import Path
+
+from sides import ratio, table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
@@ -37,46 +37,6 @@ def quiet(argv: list[str], **more: object) -> None:
     done = subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **more)
     if done.returncode != 0:
         raise RuntimeError((done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1])
-
-
-def table(title: str, cases: dict, rounds: int, clean, results: dict) -> dict[str, tuple[float, float]]:
-    """Interleaves the cases; returns {name: (best s, median s)} and prints them."""
-    samples: dict[str, list[float]] = {name: [] for name in cases}
-    failed: dict[str, str] = {}
-    for number in range(rounds + 1):
-        for name, case in cases.items():
-            if name in failed:
-                continue
-            before = time.perf_counter()
-            try:
-                case()
-            except (OSError, RuntimeError) as error:
-                failed[name] = str(error)
-                continue
-            if number:
-                samples[name].append(time.perf_counter() - before)
-        clean()
-    print(f"\n## {title}\n{'':44}{'best s':>10}{'median s':>11}")
-    found = {}
-    for name, values in samples.items():
-        if name in failed or not values:
-            print(f"{name:44}  left out: {failed.get(name)}")
-            continue
-        found[name] = (min(values), statistics.median(values))
-        print(f"{name:44}{found[name][0]:10.2f}{found[name][1]:11.2f}")
-    results[title] = found
-    return found
-
-
-def ratio(found: dict, ours: str, theirs: list[str], goal: str, results: dict, pick=max) -> None:
-    """Prints one line: ours over theirs (over `pick` of several), by best and by median."""
-    if ours not in found or any(name not in found for name in theirs):
-        print(f"   {ours} / {', '.join(theirs)}: not measured")
-        return
-    best, median = (found[ours][i] / pick(found[name][i] for name in theirs) for i in (0, 1))
-    words = theirs[0] if len(theirs) == 1 else f"{pick.__name__}({', '.join(theirs)})"
-    results.setdefault("ratios", {})[f"{ours} / {words}"] = (best, median)
-    print(f"   {ours} / {words}: best {best:.2f}, median {median:.2f} (goal {goal})")
 
 
 class Place:
@@ -143,7 +103,12 @@ def measure_layer(layer: Path, where: str, rounds: int, results: dict) -> None:
     kind = subprocess.run(["stat", "-f", "-c", "%T", where], capture_output=True, text=True).stdout.strip()
     try:
         found = table(
-            f"one layer, on {kind} ({where})", layer_cases(layer, place), rounds, place.clean, results
+            f"one layer, on {kind} ({where})",
+            layer_cases(layer, place),
+            rounds,
+            results,
+            unit="s",
+            after_round=place.clean,
         )
     finally:
         place.clean()
@@ -185,7 +150,7 @@ def measure_load(image: Path, where: str, rounds: int, results: dict) -> None:
     if shutil.which("podman"):
         cases["podman load"] = podman
     try:
-        found = table(f"load {image.name}, {where}", cases, rounds, clean, results)
+        found = table(f"load {image.name}, {where}", cases, rounds, results, unit="s", after_round=clean)
     finally:
         clean()
         place.top.rmdir()

@@ -21,12 +21,12 @@ import argparse
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from sides import ratio, table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 NULL = os.open("/dev/null", os.O_RDWR)
@@ -66,47 +66,6 @@ def at_once(argv_of, count: int):
             finish(pid, argv)
 
     return once
-
-
-def table(title: str, cases: dict, rounds: int, results: dict) -> dict[str, tuple[float, float]]:
-    """Interleaves the cases; returns {name: (best ms, median ms)} and prints them."""
-    samples: dict[str, list[float]] = {name: [] for name in cases}
-    failed: dict[str, str] = {}
-    for number in range(rounds + 1):
-        for name, case in cases.items():
-            if name in failed:
-                continue
-            time.sleep(
-                0.01
-            )  # what the case before left to the kernel or a helper (dying namespaces, files) is not this one's
-            before = time.perf_counter()
-            try:
-                case()
-            except Exception as error:
-                failed[name] = str(error).splitlines()[0] if str(error) else type(error).__name__
-                continue
-            if number:
-                samples[name].append((time.perf_counter() - before) * 1e3)
-    print(f"\n## {title}\n{'':44}{'best ms':>10}{'median ms':>11}")
-    found = {}
-    for name, values in samples.items():
-        if name in failed or not values:
-            print(f"{name:44}  left out: {failed.get(name)}")
-            continue
-        found[name] = (min(values), statistics.median(values))
-        print(f"{name:44}{found[name][0]:10.2f}{found[name][1]:11.2f}")
-    results[title] = found
-    return found
-
-
-def ratio(found: dict, ours: str, theirs: str, goal: str, results: dict) -> None:
-    """Prints one line: ours over theirs, by best and by median."""
-    if ours not in found or theirs not in found:
-        print(f"   {ours} / {theirs}: not measured")
-        return
-    best, median = (found[ours][i] / found[theirs][i] for i in (0, 1))
-    results.setdefault("ratios", {})[f"{ours} / {theirs}"] = (best, median)
-    print(f"   {ours} / {theirs}: best {best:.2f}, median {median:.2f} (goal {goal})")
 
 
 def runtime_bundle(directory: Path, rootfs: str) -> Path:
@@ -182,13 +141,17 @@ def measure(engine, work: Path, rootfs: str, rounds: int, results: dict) -> None
         "bwrap --unshare-all": command(bwrap),
         "engine.run": ours,
     }
-    found = table("true in a fresh container, from Python", cases, rounds, results)
+    found = table("true in a fresh container, from Python", cases, rounds, results, pause_s=0.01)
     ratio(found, "engine.run", "bwrap --unshare-all", "<= 0.8", results)
 
     ballast = bytearray(300 << 20)
     ballast[::4096] = b"x" * len(ballast[::4096])
     found = table(
-        "the same from a process of 300 MB", {k: cases[k] for k in list(cases)[1:]}, rounds, results
+        "the same from a process of 300 MB",
+        {k: cases[k] for k in list(cases)[1:]},
+        rounds,
+        results,
+        pause_s=0.01,
     )
     ratio(found, "engine.run", "bwrap --unshare-all", "<= 0.8", results)
     del ballast
@@ -199,7 +162,7 @@ def measure(engine, work: Path, rootfs: str, rounds: int, results: dict) -> None
             "crun run": command(["crun", "run", "-b", bundle, "bench-crun"]),
             "duckweed-runtime run": command([helper, "run", "--bundle", bundle, "bench-duckweed"]),
         }
-        found = table("the runtime alone, one bundle for both", cases, rounds, results)
+        found = table("the runtime alone, one bundle for both", cases, rounds, results, pause_s=0.01)
         ratio(found, "duckweed-runtime run", "crun run", "<= 0.5", results)
 
     from concurrent.futures import ThreadPoolExecutor
@@ -214,6 +177,7 @@ def measure(engine, work: Path, rootfs: str, rounds: int, results: dict) -> None
         {"bwrap x 20": at_once(lambda n: bwrap, 20), "engine.run x 20": ours_at_once},
         max(5, rounds // 3),
         results,
+        pause_s=0.01,
     )
     ratio(found, "engine.run x 20", "bwrap x 20", "<= 0.83, that is 1.2 times the rate", results)
 
@@ -225,7 +189,7 @@ def measure(engine, work: Path, rootfs: str, rounds: int, results: dict) -> None
         return once
 
     cases = {"bwrap, 50 in a row": in_a_row(command(bwrap)), "engine.run, 50 in a row": in_a_row(ours)}
-    found = table("50 in a row", cases, max(5, rounds // 5), results)
+    found = table("50 in a row", cases, max(5, rounds // 5), results, pause_s=0.01)
     ratio(
         found,
         "engine.run, 50 in a row",
@@ -259,7 +223,7 @@ def measure(engine, work: Path, rootfs: str, rounds: int, results: dict) -> None
         if done.returncode == 0:
             argv = [*podman, "run", "--rm", "--network", "none", "localhost/duckweed-bench", "true"]
             cases["podman run --rm --network none"] = command(argv)
-    found = table("the command line, warm", cases, max(10, rounds // 2), results)
+    found = table("the command line, warm", cases, max(10, rounds // 2), results, pause_s=0.01)
     ratio(found, "duckweed run --rm", "podman run --rm --network none", "<= 0.4", results)
     if "duckweed run --rm" in found:
         extra = found["duckweed run --rm"][1] - found["python -c pass"][1]
@@ -283,7 +247,7 @@ def measure(engine, work: Path, rootfs: str, rounds: int, results: dict) -> None
             ]
             started = subprocess.run(run, capture_output=True, text=True).stdout.strip()
             cases["podman exec"] = command([*podman, "exec", started, "true"])
-        found = table("exec true in a running container", cases, max(10, rounds // 2), results)
+        found = table("exec true in a running container", cases, max(10, rounds // 2), results, pause_s=0.01)
         ratio(found, "duckweed exec", "podman exec", "<= 0.5", results)
         idle(container, results)
         if started:

@@ -22,12 +22,13 @@ import argparse
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from sides import ratio, show
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
@@ -35,13 +36,13 @@ POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
 
 
 def measured(argv: list[str], env: dict[str, str]) -> tuple[float, float]:
-    """Wall time in ms and peak resident size in MiB of one command."""
+    """Wall time in s and peak resident size in MiB of one command."""
     with tempfile.TemporaryFile() as out:
         before = time.perf_counter()
         actions = [(os.POSIX_SPAWN_DUP2, out.fileno(), 1), (os.POSIX_SPAWN_DUP2, out.fileno(), 2)]
         pid = os.posix_spawn(argv[0], argv, env, file_actions=actions)
         _, status, usage = os.wait4(pid, 0)
-        took = (time.perf_counter() - before) * 1e3
+        took = time.perf_counter() - before
         if status != 0:
             out.seek(0)
             raise RuntimeError(out.read().decode(errors="replace").strip().splitlines()[-1])
@@ -122,19 +123,10 @@ def skopeo(work: Path, *words: str) -> None:
     subprocess.run(["skopeo", "--policy", str(policy), "copy", "-q", *words], check=True)
 
 
-def show(title: str, samples: dict[str, list[tuple[float, float]]], goal: float, results: dict) -> None:
-    """Prints the table and the ratio, and keeps both."""
-    print(f"\n## {title}\n{'':20}{'best ms':>10}{'median ms':>11}{'peak MiB':>10}")
-    found = {}
-    for name, values in samples.items():
-        times = [took for took, _ in values]
-        found[name] = (min(times), statistics.median(times), max(memory for _, memory in values))
-        print(f"{name:20}{found[name][0]:10.0f}{found[name][1]:11.0f}{found[name][2]:10.0f}")
-    results[title] = found
-    if "podman" in found:
-        best, median = (found["duckweed"][i] / found["podman"][i] for i in (0, 1))
-        results.setdefault("ratios", {})[title] = (best, median)
-        print(f"   duckweed / podman: best {best:.2f}, median {median:.2f} (goal <= {goal})")
+def report(title: str, samples: dict[str, list[tuple[float, float]]], goal: str, results: dict) -> None:
+    """The table, the ratio to podman, the memory."""
+    found = show(title, samples, results)
+    ratio(found, "duckweed", "podman", goal, results.setdefault(f"of {title}", {}))
     print(f"   peak memory {found['duckweed'][2]:.0f} MiB (goal <= 143, that is 150 MB)")
 
 
@@ -184,7 +176,7 @@ def measure(archive: Path, work: Path, peers: list, rounds: int, results: dict) 
                 taken = peer.pull(name)
                 if number:
                     pulls[peer.name].append(taken)
-        show("pull", pulls, 0.35, results)
+        report("pull", pulls, "<= 0.35", results)
     finally:
         server.stop()
 
@@ -205,7 +197,7 @@ def measure(archive: Path, work: Path, peers: list, rounds: int, results: dict) 
                 shutil.rmtree(empty.directory, ignore_errors=True)
             if number:
                 pushes[peer.name].append(taken)
-    show("push", pushes, 0.6, results)
+    report("push", pushes, "<= 0.6", results)
 
 
 if __name__ == "__main__":

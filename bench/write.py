@@ -18,12 +18,14 @@ import argparse
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+from sides import Case, ratio, table
 
 FILES = 5000
 
@@ -49,28 +51,19 @@ def run(argv: list[str]) -> tuple[float, float]:
     return took, usage.ru_maxrss / 1024
 
 
+def case(argv: list[str], clean: Callable[[], object]) -> Case:
+    """Runs a command, and then clears away what it made."""
+
+    def once() -> tuple[float, float]:
+        sample = run(argv)
+        clean()
+        return sample
+
+    return once
+
+
 def quiet(argv: list[str]) -> str:
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def table(title: str, cases: dict, rounds: int, results: dict) -> None:
-    """Interleaves the cases (name -> (argv, clean)); prints best, median, memory, and the ratio to podman."""
-    samples: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
-    for number in range(rounds + 1):
-        for name, (argv, clean) in cases.items():
-            sample = run(argv)
-            clean()
-            if number:
-                samples[name].append(sample)
-    print(f"\n## {title}\n{'':36}{'best s':>9}{'median s':>10}{'MiB':>7}")
-    found = {}
-    for name, values in samples.items():
-        times = [took for took, _ in values]
-        found[name] = (min(times), statistics.median(times), max(size for _, size in values))
-        print(f"{name:36}{found[name][0]:9.2f}{found[name][1]:10.2f}{found[name][2]:7.0f}")
-    ours, theirs = (found[name] for name in cases)
-    print(f"   ratio: best {ours[0] / theirs[0]:.2f}, median {ours[1] / theirs[1]:.2f}")
-    results[title] = found
 
 
 def main() -> int:
@@ -107,10 +100,11 @@ def measure(
     theirs = quiet(load).splitlines()[-1].split()[-1]
     out = work / "out.tar"
     cases = {
-        "duckweed save": ([*duckweed, "save", "-o", str(out), image], out.unlink),
-        "podman save": ([*podman, "save", "-q", "-o", str(out), theirs], out.unlink),
+        "duckweed save": case([*duckweed, "save", "-o", str(out), image], out.unlink),
+        "podman save": case([*podman, "save", "-q", "-o", str(out), theirs], out.unlink),
     }
-    table("save of a whole image, docker-archive", cases, options.rounds, results)
+    found = table("save of a whole image, docker-archive", cases, options.rounds, results, unit="s")
+    ratio(found, "duckweed save", "podman save", "<= 0.6", results)
 
     make_files(work / "changed")
     for engine, name in ((duckweed, image), (podman, theirs)):
@@ -121,10 +115,11 @@ def measure(
         return lambda: quiet([*engine, "rmi", "-f", "committed"])
 
     cases = {
-        "duckweed commit": ([*duckweed, "commit", "changed", "committed"], forget(duckweed)),
-        "podman commit": ([*podman, "commit", "-q", "changed", "committed"], forget(podman)),
+        "duckweed commit": case([*duckweed, "commit", "changed", "committed"], forget(duckweed)),
+        "podman commit": case([*podman, "commit", "-q", "changed", "committed"], forget(podman)),
     }
-    table(f"commit of {FILES:,} new files", cases, options.rounds, results)
+    found = table(f"commit of {FILES:,} new files", cases, options.rounds, results, unit="s")
+    ratio(found, "duckweed commit", "podman commit", "<= 0.3", results)
 
 
 if __name__ == "__main__":

@@ -46,11 +46,10 @@ while pgrep nginx > /dev/null; do sleep 0.1; done
 
 mkdir -p /run/dbus
 dbus-daemon --system --fork
-equal "whose bus" messagebus ps -C dbus-daemon -o user=
 equal "a call on the bus" "" sh -c 'dbus-send --system --print-reply --dest=org.freedesktop.DBus / org.freedesktop.DBus.ListNames > /dev/null'
+equal "whose bus" messagebus ps -C dbus-daemon -o user=
 kill "$(cat /run/dbus/pid)"
 mkdir -p /run/sshd
-/usr/sbin/sshd -t
 
 # Users come and go; su and sudo are setuid programs.
 useradd -m -s /bin/bash ann
@@ -64,6 +63,23 @@ refused "su with a wrong password" su ann -c 'echo wrong | su root -c true'
 refused "a user reads shadow" su ann -c 'cat /etc/shadow'
 refused "a user gives away" su ann -c 'touch /tmp/mine; chown postgres /tmp/mine'
 su ann -c 'rm -f /tmp/mine'
+
+# sshd: unprivileged while it talks to a stranger, root to look up ann, then ann.
+ssh-keygen -q -t ed25519 -N '' -f /root/key
+install -d -o ann -g ann -m 700 /home/ann/.ssh
+install -o ann -g ann -m 600 /root/key.pub /home/ann/.ssh/authorized_keys
+/usr/sbin/sshd -p 2222 -o ListenAddress=127.0.0.1 -o PidFile=/run/sshd.pid -E /var/log/sshd.log
+login() { ssh -p 2222 -i /root/key -o BatchMode=yes -o StrictHostKeyChecking=no -o LogLevel=ERROR "$@"; }
+equal "a login" "ann 1000 ann sudo /home/ann" login ann@127.0.0.1 'echo $(id -un) $(id -u) $(id -Gn) $PWD'
+equal "who serves it" "ann" login ann@127.0.0.1 'ps -o user= -p $PPID'
+scp -q -P 2222 -i /root/key -o StrictHostKeyChecking=no -p /usr/bin/ssh-agent ann@127.0.0.1:
+equal "a copy over it" "ann ann 755" stat -c '%U %G %a' /home/ann/ssh-agent
+refused "a login as root without a key" login root@127.0.0.1 true
+chmod 666 /home/ann/.ssh/authorized_keys
+refused "a login by keys that all may write" login ann@127.0.0.1 true
+rm /home/ann/ssh-agent
+kill "$(cat /run/sshd.pid)"
+
 adduser --quiet --system --group --home /var/lib/zed zed
 useradd -m bob
 userdel -r bob 2> /dev/null

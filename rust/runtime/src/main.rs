@@ -66,9 +66,6 @@ fn supervise(words: Vec<OsString>) -> Result<i32, Mistake> {
         daemonize: given.switch("daemonize"),
         inherit: given.switch("inherit"),
         userns: given.descriptor("userns")?,
-        joined: Ok(false),
-        ahead: None,
-        is_announced_late: true,
     };
     if options.container.is_none() && !options.inherit {
         return Err("--container is missing".into());

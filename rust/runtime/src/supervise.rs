@@ -46,9 +46,10 @@ use rustix::process::Signal;
 
 use crate::bundle::Bundle;
 use crate::isolation;
+use crate::isolation::{Io, Started};
 use crate::message::{packet, Answer, Attach, ClientMessage, Request, SupervisorMessage};
 use crate::start_error::{Code, Doing as _, StartError};
-use crate::userns::{self, Io, Started};
+use crate::userns;
 use child::Child;
 use connection::Connection;
 use events::Events;
@@ -72,12 +73,16 @@ pub struct Options {
     pub inherit: bool,
     /// A user namespace to share instead of making one.
     pub userns: Option<OwnedFd>,
-    /// Whether that one was joined; set by [`main`].
-    pub joined: Result<bool, StartError>,
-    /// The container's first process, when it was made ahead; set by [`standby`].
-    pub ahead: Option<userns::Ahead>,
-    /// Whether the container may first live a while before others can find it.
-    pub is_announced_late: bool,
+}
+
+/// What is there of a container before it is begun.
+struct Prepared {
+    /// Whether a user namespace to share was joined.
+    joined: Result<bool, StartError>,
+    /// Its first process, when it was made ahead by [`standby`].
+    ahead: Option<userns::Ahead>,
+    /// Whether it may first live a while before others can find it.
+    is_announced_late: bool,
 }
 
 /// Supervises a container from its start to its end; the answer is its exit code.
@@ -91,25 +96,27 @@ pub fn main(mut options: Options) -> Result<i32, StartError> {
         // Ctrl-C in the caller's terminal is the client's to forward. Fails only for a group leader.
         let _ = rustix::process::setsid();
     }
-    if let Some(namespace) = options.userns.take() {
-        // First thing: a supervisor that waits does it while nobody waits for it.
-        options.joined = userns::join(namespace.as_fd()).map(|()| true);
-    }
+    // First thing: a supervisor that waits does it while nobody waits for it.
+    let joined =
+        options.userns.take().map_or(Ok(false), |namespace| userns::join(namespace.as_fd()).map(|()| true));
     match options.container.take() {
-        Some(container) => supervise(&Place::of(&container), options),
-        None => standby::serve(options),
+        Some(container) => {
+            let prepared = Prepared { joined, ahead: None, is_announced_late: true };
+            supervise(&Place::of(&container), options, prepared)
+        }
+        None => standby::serve(options, joined),
     }
 }
 
 /// Starts the container of `place` and stays with it.
-fn supervise(place: &Place, mut options: Options) -> Result<i32, StartError> {
+fn supervise(place: &Place, mut options: Options, prepared: Prepared) -> Result<i32, StartError> {
     if !options.inherit {
         // Nobody's pipe stays open for us, and a program that replaced our terminal is not written to.
         let _ = silence();
     }
     let channel = options.channel;
     options.channel = channel.try_clone().doing(Code::Internal, || "copy the channel")?;
-    match start(place, options) {
+    match start(place, options, prepared) {
         Ok(supervisor) => {
             drop(channel);
             supervisor.run().doing(Code::Internal, || "wait for events")
@@ -163,7 +170,7 @@ impl Failure {
     }
 }
 
-fn start(place: &Place, options: Options) -> Result<Supervisor, Failure> {
+fn start(place: &Place, options: Options, prepared: Prepared) -> Result<Supervisor, Failure> {
     let mut bundle = Bundle::load(&place.container)?;
     let terms = Terms::of(&bundle);
     let lock = match lock(place) {
@@ -171,15 +178,17 @@ fn start(place: &Place, options: Options) -> Result<Supervisor, Failure> {
         Err(error) => return Err(Failure { error, bundle: None, foreign: true }),
     };
     let mut ready = None;
-    let prepared = options.joined.clone().and_then(|joined| {
+    let Prepared { joined, ahead, is_announced_late } = prepared;
+    let late = if is_announced_late { watch::SHORT_LIFE } else { std::time::Duration::ZERO };
+    let networked = joined.and_then(|joined| {
         bundle.joined = joined;
         ready = network::prepare(&mut bundle, place)?;
         Ok(())
     });
-    if let Err(error) = prepared {
+    if let Err(error) = networked {
         return Err(Failure { error, bundle: Some(Box::new((bundle, terms))), foreign: false });
     }
-    match start_locked(place, options, &bundle, &terms, (lock, ready)) {
+    match start_locked(place, (options, ahead, late), &bundle, &terms, (lock, ready)) {
         Ok((supervisor, keep)) => Ok(Supervisor { bundle: keep.then_some(bundle), ..supervisor }),
         Err(error) => Err(Failure { error, bundle: Some(Box::new((bundle, terms))), foreign: false }),
     }
@@ -188,7 +197,7 @@ fn start(place: &Place, options: Options) -> Result<Supervisor, Failure> {
 /// The part of a start after which a failure is the container's.
 fn start_locked(
     place: &Place,
-    options: Options,
+    (options, ahead, late): (Options, Option<userns::Ahead>, std::time::Duration),
     bundle: &Bundle,
     terms: &Terms,
     (lock, ready): (Option<OwnedFd>, Option<network::Ready>),
@@ -196,7 +205,7 @@ fn start_locked(
     let log = if options.inherit { None } else { terms.open_log()? };
     let mut channel = Connection::new(options.channel).doing(Code::Internal, || "use the channel")?;
     let first = if options.inherit { None } else { waiting_attach(&channel) };
-    let (mut started, stdio) = match options.ahead {
+    let (mut started, stdio) = match ahead {
         Some(ahead) => (ahead.finish(bundle)?, Stdio::default()),
         None => start_with_stdio(bundle, terms, options.inherit, first)?,
     };
@@ -206,7 +215,6 @@ fn start_locked(
     };
     let init = Child::new(started.pidfd);
     let emulation = started.emulation;
-    let late = if options.is_announced_late { watch::SHORT_LIFE } else { std::time::Duration::ZERO };
     // Only now: the mask would be the container's too.
     let signals = [Signal::TERM, Signal::INT, Signal::HUP].map(Signal::as_raw);
     let signals = Signals::block(&signals).doing(Code::Internal, || "watch signals")?;

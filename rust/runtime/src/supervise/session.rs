@@ -14,9 +14,9 @@ use super::events::{Interest, Source};
 use super::stdio::null;
 use super::watch::Supervisor;
 use crate::isolation;
+use crate::isolation::{ExecRequest, Io, Started};
 use crate::message::{Answer, Exec, Exit, SupervisorMessage};
 use crate::start_error::{Code, Doing as _, StartError};
-use crate::userns::{ExecRequest, Io, Started};
 
 /// A command that was started by exec.
 #[derive(Debug)]

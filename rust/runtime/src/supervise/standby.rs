@@ -31,7 +31,7 @@ use rustix::process::Signal;
 use super::slot::Slot;
 use super::state::State;
 use super::watch::{Place, SHORT_LIFE};
-use super::Options;
+use super::{Options, Prepared};
 use crate::bundle::Bundle;
 use crate::message::{packet, Answer, Exit, Order, SupervisorMessage};
 use crate::spec::Rootfs;
@@ -82,7 +82,7 @@ pub struct Standby {
 ///
 /// # Errors
 /// A packet that is not the one expected, and what a long-lived container's supervisor says.
-pub fn serve(options: Options) -> Result<i32, StartError> {
+pub(super) fn serve(options: Options, joined: Result<bool, StartError>) -> Result<i32, StartError> {
     // The container's `/` takes its mode from a directory that we make.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let signals = [Signal::TERM, Signal::INT, Signal::HUP].map(Signal::as_raw);
@@ -95,7 +95,7 @@ pub fn serve(options: Options) -> Result<i32, StartError> {
         last: Vec::new(),
         misfits: 0,
     };
-    let may_fork = options.joined == Ok(true);
+    let may_fork = joined == Ok(true);
     let mut is_idle = false;
     loop {
         // Without one it starts as any other does, and says why it cannot.
@@ -133,7 +133,10 @@ pub fn serve(options: Options) -> Result<i32, StartError> {
         };
         match ended {
             Ok(ending) => standby.end(&place, stdio, ending, order.config),
-            Err(ahead) => return standby.stay_with(options, &place, stdio, ahead, order.config),
+            Err(ahead) => {
+                let prepared = Prepared { joined, ahead, is_announced_late: false };
+                return standby.stay_with(options, &place, stdio, prepared, order.config);
+            }
         }
     }
 }
@@ -316,28 +319,26 @@ impl Standby {
     /// Becomes the ordinary supervisor of a container that lives on; whatever it leaves is removed with it.
     fn stay_with(
         self,
-        mut options: Options,
+        options: Options,
         place: &Place,
         stdio: Vec<OwnedFd>,
-        ahead: Option<Ahead>,
+        prepared: Prepared,
         config: &[u8],
     ) -> Result<i32, StartError> {
         let _ = packet::send(self.channel.as_fd(), b'S', b"", &[]);
         let path = place.container.join("config.json");
         let written = std::fs::write(&path, config).doing(Code::Spec, || format!("write {}", path.display()));
-        if ahead.is_none() {
+        if prepared.ahead.is_none() {
             userns::take_stdio(stdio).ok_or_else(wrong)??;
         }
-        options.ahead = ahead;
-        options.is_announced_late = false;
         drop((self.signals, self.kit, self.channel));
         if let Err(error) = written {
-            options.ahead = None;
+            drop(prepared);
             let failure = super::Failure::from(error);
             let _ = userns::remove(&place.container);
             return Err(failure.report(place, options.channel.as_fd()));
         }
-        super::supervise(place, options)
+        super::supervise(place, options, prepared)
     }
 }
 

@@ -53,16 +53,13 @@ pub fn lives(container: &Path) -> bool {
 /// The socket of the supervisor of the container in this directory.
 #[must_use]
 pub fn socket_of(container: &Path) -> Option<PathBuf> {
-    let bytes = std::fs::read(container.join("state.json")).ok()?;
-    let state: State = serde_json::from_slice(&bytes).ok()?;
-    Some(PathBuf::from(state.socket))
+    State::read(container).map(|state| PathBuf::from(state.socket))
 }
 
 /// The first process of the container in this directory, as long as [`lives`] is true of it.
 #[must_use]
 pub fn init_of(container: &Path) -> Option<i32> {
-    let bytes = std::fs::read(container.join("state.json")).ok()?;
-    let state: State = serde_json::from_slice(&bytes).ok()?;
+    let state = State::read(container)?;
     let supervisor = rustix::process::Pid::from_raw(state.supervisor_pid)?;
     let is_running = state.status == Status::Running
         && identity::boot_id().is_ok_and(|boot_id| boot_id == state.boot_id)
@@ -71,6 +68,12 @@ pub fn init_of(container: &Path) -> Option<i32> {
 }
 
 impl State {
+    /// What is written of the container in this directory.
+    fn read(container: &Path) -> Option<Self> {
+        let bytes = std::fs::read(container.join("state.json")).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
     /// A container that starts now, supervised by this process; pid and socket are not known yet.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! The loop: everything a supervisor waits for, and what it does then.
 //!
 //! One thread, one epoll descriptor, no call that blocks. An event leads to one small
-//! step; after each round `settle` puts right what follows from all of them: who is
-//! gone, who must be waited for, whether the container's output has to wait.
+//! step; after each round follows what comes of all of them: who is gone, whether it is over,
+//! and in `settle` who must be waited for and whether the container's output has to wait.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
@@ -105,14 +105,12 @@ impl Supervisor {
         let mut buffer = vec![0; packet::LARGEST];
         loop {
             self.announce_if_due();
-            self.settle()?;
+            // Who is gone is not waited for; and who is owed the news of the end is, which `finished` may only now have told.
+            self.part_with_the_gone();
             if let Some(exit_code) = self.finished() {
                 return Ok(exit_code);
             }
-            if self.ending.is_some() {
-                // The news of the end may be owed only since then, to a client whose socket happened to be just full.
-                self.settle()?;
-            }
+            self.settle()?;
             let patience = self.patience();
             let network = self.network.as_ref().and_then(Connected::patience);
             let patience = patience.into_iter().chain(network).min();
@@ -278,7 +276,6 @@ impl Supervisor {
     }
 
     fn settle(&mut self) -> rustix::io::Result<()> {
-        self.part_with_the_gone();
         if let (Some(listener), false) = (&self.listener, self.accepting) {
             self.events.change(listener, Source::Listener, Interest::NONE, Interest::READ)?;
             self.accepting = true;

@@ -11,10 +11,11 @@ use rustix::process::{Gid, Pid, Uid};
 
 use super::{boundary, Job};
 use crate::bundle::Bundle;
+use crate::isolation::Io;
 use crate::seccomp::{self, Builtin};
 use crate::spec::{RootEmulation, SeccompProfile};
 use crate::start_error::{Code, Doing as _, StartError};
-use crate::userns::{self, trap as shared, Io};
+use crate::userns::{self, trap as shared};
 
 /// Everything after the fork; the socket closes by itself when the command runs.
 pub(super) fn become_one(

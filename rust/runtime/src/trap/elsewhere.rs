@@ -2,8 +2,8 @@
 
 use crate::bundle::Bundle;
 use crate::emulation::Emulation;
+use crate::isolation::{ExecRequest, Io, Started};
 use crate::start_error::{Code, StartError};
-use crate::userns::{ExecRequest, Io, Started};
 
 fn refuse<T>() -> Result<T, StartError> {
     let message = "the trap isolation is for x86_64 alone in this release";

@@ -25,8 +25,9 @@ use rustix::process::Pid;
 
 use crate::bundle::Bundle;
 use crate::emulation::Emulation;
+use crate::isolation::{ExecRequest, Io, Started};
 use crate::start_error::{Code, Doing as _, StartError};
-use crate::userns::{exec_bundle, start_socket, ExecRequest, Io, Started};
+use crate::userns::{exec_bundle, start_socket};
 
 /// What a command does when it has arrived: the bundle's own words, or work of ours with the container's files.
 pub(crate) enum Job<'a> {

@@ -17,8 +17,9 @@ use super::idmap::Maps;
 use super::mounts::{self, Place, Prepared};
 use super::plan::Plan;
 use super::user::{self, Identity};
-use super::{command, init, kernel, resolve, root, terminal, Io};
+use super::{command, init, kernel, resolve, root, terminal};
 use crate::emulation::Arrival;
+use crate::isolation::Io;
 use crate::spec::Mount;
 use crate::start_error::{Code, Doing as _, StartError};
 

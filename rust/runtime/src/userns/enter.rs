@@ -24,9 +24,10 @@ use rustix::thread::{move_into_thread_name_spaces, ThreadNameSpaceType};
 use super::child::{execute, identify, report};
 use super::credentials::{die_with_parent, hide_from_container, CapabilityMasks};
 use super::plan::{Filter, Plan};
-use super::{go, outcome, reap, start_socket, terminal, ExecRequest, Io, Started};
+use super::{go, outcome, reap, start_socket, terminal};
 use crate::bundle::Bundle;
 use crate::emulation::{Arrival, Emulation, Heard};
+use crate::isolation::{ExecRequest, Io, Started};
 use crate::start_error::{Code, Doing as _, StartError};
 
 /// Starts a command in a running container, `init` (a pidfd) being its first process.

@@ -7,8 +7,9 @@ use std::io;
 
 use super::credentials::CapabilityMasks;
 use super::idmap::Maps;
-use super::{kernel, Io};
+use super::kernel;
 use crate::bundle::Bundle;
+use crate::isolation::Io;
 use crate::seccomp::{self, Builtin};
 use crate::spec::{Namespace, NamespaceKind, SeccompProfile};
 use crate::start_error::{Code, Doing as _, StartError};
