@@ -1,6 +1,7 @@
 # Installs real packages and puts their users to work; run by same_image.py as root of a Debian container on the machine's network.
 # /machine-apt holds the apt configuration by which this machine reaches its packages.
 set -e
+trap 'echo "line $LINENO failed"' ERR
 export DEBIAN_FRONTEND=noninteractive
 rm -rf /etc/apt/sources.list /etc/apt/sources.list.d
 cp -r /machine-apt/. /etc/apt/
@@ -16,6 +17,11 @@ equal() { # WHAT EXPECTED COMMAND...
     shift 2
     found=$("$@" 2>&1) || true
     [ "$found" = "$expected" ] || { echo "$what: expected \`$expected\`, found \`$found\`"; exit 1; }
+}
+eventually() { # as equal, of what comes about after a moment
+    local left=100
+    while [ $((left--)) -gt 0 ] && [ "$("${@:3}" 2>&1)" != "$2" ]; do sleep 0.1; done
+    equal "$@"
 }
 refused() { # WHAT COMMAND...: it must fail
     local what=$1
@@ -40,14 +46,14 @@ pg_ctlcluster 15 main stop
 # nginx: its master is root, its workers are not, and serve what they may read.
 sed -i 's/80 default_server/8088 default_server/' /etc/nginx/sites-available/default
 nginx
-equal "whose workers" www-data sh -c 'ps -C nginx -o user= | sort -u | grep -v root'
+eventually "whose workers" www-data sh -c 'ps -C nginx -o user= | sort -u | grep -v root'
 kill "$(cat /run/nginx.pid)"
 while pgrep nginx > /dev/null; do sleep 0.1; done
 
 mkdir -p /run/dbus
 dbus-daemon --system --fork
 equal "a call on the bus" "" sh -c 'dbus-send --system --print-reply --dest=org.freedesktop.DBus / org.freedesktop.DBus.ListNames > /dev/null'
-equal "whose bus" messagebus ps -C dbus-daemon -o user=
+eventually "whose bus" messagebus ps -C dbus-daemon -o user=
 kill "$(cat /run/dbus/pid)"
 mkdir -p /run/sshd
 
@@ -70,7 +76,7 @@ install -d -o ann -g ann -m 700 /home/ann/.ssh
 install -o ann -g ann -m 600 /root/key.pub /home/ann/.ssh/authorized_keys
 /usr/sbin/sshd -p 2222 -o ListenAddress=127.0.0.1 -o PidFile=/run/sshd.pid -E /var/log/sshd.log
 login() { ssh -p 2222 -i /root/key -o BatchMode=yes -o StrictHostKeyChecking=no -o LogLevel=ERROR "$@"; }
-equal "a login" "ann 1000 ann sudo /home/ann" login ann@127.0.0.1 'echo $(id -un) $(id -u) $(id -Gn) $PWD'
+eventually "a login" "ann 1000 ann sudo /home/ann" login ann@127.0.0.1 'echo $(id -un) $(id -u) $(id -Gn) $PWD'
 equal "who serves it" "ann" login ann@127.0.0.1 'ps -o user= -p $PPID'
 scp -q -P 2222 -i /root/key -o StrictHostKeyChecking=no -p /usr/bin/ssh-agent ann@127.0.0.1:
 equal "a copy over it" "ann ann 755" stat -c '%U %G %a' /home/ann/ssh-agent
