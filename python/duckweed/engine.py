@@ -110,7 +110,7 @@ class Engine:
         return self._volumes
 
     def _flavour(self) -> Flavour:
-        return self.place().flavour
+        return self.place().layers
 
     def run(
         self,
@@ -245,7 +245,7 @@ class Engine:
 
         self._is_repaired = True
         try:
-            sweep(self.layout, self._flavour, self.place().running)
+            sweep(self.layout, self._flavour, self.place().scratch)
         except DuckweedError:
             pass  # the command that follows says what is wrong with the store
 

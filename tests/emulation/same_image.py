@@ -27,6 +27,7 @@ HERE = Path(__file__).parent
 #: Where sizes may differ, each with the reason. Types, modes, owners, links, devices and attributes may not.
 SIZES = {
     "etc/ssh/ssh_host_*_key*": "keys are made at random",
+    "etc/ssl/*/ssl-cert-snakeoil.*": "the same",
     "var/lib/apt/lists/*": "the archive may have changed between the two",
     "var/cache/apt/*.bin": "made from those lists",
     "var/log/*": "logs hold times and process numbers",

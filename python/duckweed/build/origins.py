@@ -119,7 +119,7 @@ class LayersOrigin(Origin):
 
     def owner(self) -> Callable[[Node], tuple[int, int]]:
         place = self._place
-        return owner_in_layers(place.uid_map, place.gid_map, bool(self._layering.flavour.uid_map))
+        return owner_in_layers(place.uid_mappings, place.gid_mappings, bool(self._layering.flavour.uid_map))
 
     def digest_file(self) -> Callable[..., str]:
         return lambda path, facts: file_digest(path)

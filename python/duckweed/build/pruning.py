@@ -88,7 +88,7 @@ def _mounts(engine: Engine) -> list[CacheEntry]:
         except OSError:
             continue
         identity = str((scratch.read_json(path + "/mount.json") or {}).get("id") or name)
-        size = tree_bytes(path + "/fs", lambda: engine.place().flavour)
+        size = tree_bytes(path + "/fs", lambda: engine.place().layers)
         created = timestamp.from_unix_ns(int(facts.st_mtime * 10**9))
         entry = CacheEntry(
             name.partition(".")[0],
@@ -142,7 +142,7 @@ def _remove(engine: Engine, doomed: list[CacheEntry]) -> dict[str, Any]:
         if entry.path:
             if _is_claimed(entry.path):
                 continue
-            if discard_tree(layout, entry.path, engine.place().flavour):
+            if discard_tree(layout, entry.path, engine.place().layers):
                 freed += entry.size
                 deleted.append(entry.id)
             continue

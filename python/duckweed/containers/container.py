@@ -466,7 +466,7 @@ class Container:
 
     def _take_away(self, volumes: bool) -> None:
         document = self.document
-        self.engine.container_store.remove(self.id, self.engine.place("auto").flavour)
+        self.engine.container_store.remove(self.id, self.engine.place("auto").layers)
         if document.get("networks"):
             from duckweed.containers import membership
 
@@ -545,7 +545,7 @@ class Container:
         from duckweed.store.usage import layer_bytes, tree_bytes
 
         is_copy = self.document.get("rootfs") == "copy"
-        flavour = lambda: self.engine.place().flavour  # noqa: E731
+        flavour = lambda: self.engine.place().layers  # noqa: E731
         written = tree_bytes(self.written + ("/rootfs" if is_copy else "/upper"), flavour)
         below = 0 if is_copy else sum(map(layer_bytes, self.document.get("lower") or ()))
         return {"SizeRw": written, "SizeRootFs": written + below}

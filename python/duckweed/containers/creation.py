@@ -70,7 +70,7 @@ class Plan:
         self.config: Mapping[str, Any] = image.run_config
         wanted = wanted_mounts(options.mounts, self.config.get("Volumes") or ())
         self.points = resolve(wanted, engine.volumes) if wanted else []
-        self.running = self.place.running
+        self.running = self.place.scratch
         if options.scratch:
             from duckweed.containers.place import scratch_directory
 
@@ -154,8 +154,8 @@ class Plan:
                     self.written or directory,
                     [*self.image.lower, self.layout.mountpoints],
                 ),
-                uid_map=self.place.uid_map,
-                gid_map=self.place.gid_map,
+                uid_map=self.place.uid_mappings,
+                gid_map=self.place.gid_mappings,
                 namespaces=self.place.namespaces,
                 points=self.points,
                 auto_remove=self.auto_remove(),
@@ -291,7 +291,7 @@ def create(engine: Engine, image: Any, options: Options) -> tuple[str, dict[str,
     try:
         plan.check_still_there()
     except StoreError:
-        engine.container_store.remove(plan.draft.id, plan.place.flavour)
+        engine.container_store.remove(plan.draft.id, plan.place.layers)
         engine.discard_volumes(plan.points)
         raise
     return plan.draft.id, document

@@ -78,7 +78,7 @@ class Bundle:
             and place.rootfs != "copy"
             and len(place.namespaces) == 7
             and parsed.network == NONE
-            and not (place.running or parsed.scratch)
+            and not (place.scratch or parsed.scratch)
             and not (parsed.name or parsed.mounts or found.run_config.get("Volumes"))
         )
         self.order = self._order(engine, found, parsed, shared.standbys) if is_usual else None
@@ -138,7 +138,7 @@ class Bundle:
             from duckweed.errors import NoSuchContainer
 
             try:
-                plan.engine.container_store.remove(plan.draft.id, plan.place.flavour)
+                plan.engine.container_store.remove(plan.draft.id, plan.place.layers)
             except NoSuchContainer:
                 pass
             plan.engine.discard_volumes(plan.points)

@@ -32,9 +32,9 @@ def info(engine: Engine) -> dict[str, Any]:
         "DriverStatus": [
             ["Id map", place.idmap],
             ["Root emulation", place.root_emulation],
-            ["Layers", place.flavour.name],
+            ["Layers", place.layers.name],
             *(["Read-only store", root] for root in engine.layout.read_stores),
-            *([["Scratch", place.running]] if place.running else []),
+            *([["Scratch", place.scratch]] if place.scratch else []),
         ],
         "Plugins": {"Volume": ["local"], "Network": ["none", "host"], "Log": ["json-file", "none"]},
         "LoggingDriver": "json-file",
@@ -58,7 +58,7 @@ def info(engine: Engine) -> dict[str, Any]:
         "RootEmulation": place.root_emulation,
         "Rootfs": place.rootfs,
         "ReadStores": list(engine.layout.read_stores),
-        "Scratch": place.running,
+        "Scratch": place.scratch,
         "Notes": place.notes,
         "Warnings": place.notes,
     }

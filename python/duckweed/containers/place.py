@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from duckweed.host.choose import Choice
 from duckweed.store.layers import SINGLE, Flavour
 
 TYPE_CHECKING = False
@@ -12,49 +13,25 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from duckweed.engine import Engine
-    from duckweed.host.choose import Choice
 
 
-class Place:
-    """`uid_map`, `gid_map` in config.json's form; `idmap` "full" or "single"; `rootfs` "overlay" or "copy";
-    `root_emulation` "off" or "full"; `namespaces` that can be had; `link`, whether a network can be connected
-    to the outside; `gate`, whether sockets can be this machine's, told where they may go; `flavour` of the
-    layers; `running`, the scratch directory for what containers write, or ""
-    for the store; `notes`, what is poorer and why, and `news`, what of that is said for the first time.
+class Place(Choice):
+    """A choice, and what follows from it: `uid_mappings`, `gid_mappings` in config.json's form; `layers`,
+    their flavour; `scratch`, the directory for what containers write, or "" for the store; `news`, what of
+    the notes is said for the first time.
     """
 
-    __slots__ = (
-        "_maps",
-        "flavour",
-        "gate",
-        "gid_map",
-        "idmap",
-        "isolation",
-        "link",
-        "namespaces",
-        "news",
-        "notes",
-        "root_emulation",
-        "rootfs",
-        "running",
-        "uid_map",
-    )
+    __slots__ = ("_maps", "gid_mappings", "layers", "news", "scratch", "uid_mappings")
 
     def __init__(self, choice: Choice) -> None:
-        self.isolation = choice.isolation
-        self.idmap = choice.idmap
-        self.rootfs = choice.rootfs
-        self.root_emulation = choice.root_emulation
-        self.namespaces = choice.namespaces
-        self.link = choice.link
-        self.gate = choice.gate
-        self.notes = list(choice.notes)
+        for name in Choice.__slots__:
+            setattr(self, name, getattr(choice, name))
         self.news: list[str] = []
-        self.running = choice.running.path if choice.running is not None else ""
-        self.uid_map = [mapping(line) for line in choice.uid_map]
-        self.gid_map = [mapping(line) for line in choice.gid_map]
+        self.scratch = choice.running.path if choice.running is not None else ""
+        self.uid_mappings = [mapping(line) for line in choice.uid_map]
+        self.gid_mappings = [mapping(line) for line in choice.gid_map]
         self._maps = (map_text(choice.uid_map), map_text(choice.gid_map))
-        self.flavour = Flavour(choice.flavour, *self._maps) if choice.idmap == "full" else SINGLE
+        self.layers = Flavour(choice.flavour, *self._maps) if choice.idmap == "full" else SINGLE
 
     def map_texts(self) -> tuple[str, str]:
         """Both maps as the runtime's `--uid-map` and `--gid-map` take them."""
