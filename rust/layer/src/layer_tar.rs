@@ -15,6 +15,7 @@ use rustix::fs::{self, FileType, Stat};
 use rustix::io::Errno;
 
 use crate::changes::{Changes, Lower};
+use crate::closed::Closed;
 use crate::error::WriteError;
 use crate::facts::{self, At, Facts, Owners};
 use crate::tar::{Kind, Member, TarBuilder, Time};
@@ -34,6 +35,8 @@ pub struct LayerTar<W: Write> {
     /// The directory opened last: number of its tree, path.
     here: Option<(usize, Vec<u8>, OwnedFd)>,
     buffer: Vec<u8>,
+    /// The first tree's.
+    closed: Closed,
 }
 
 /// What a finished archive was.
@@ -59,7 +62,14 @@ impl<W: Write> LayerTar<W> {
     /// An archive into `out`, which is given small pieces.
     pub fn new(out: W, epoch: Option<i64>, cancel: Option<Arc<AtomicBool>>) -> LayerTar<W> {
         let (links, buffer) = (HashMap::new(), vec![0; BUFFER]);
-        LayerTar { tar: TarBuilder::new(out), epoch, cancel, links, here: None, buffer }
+        let closed = Closed::default();
+        LayerTar { tar: TarBuilder::new(out), epoch, cancel, links, here: None, buffer, closed }
+    }
+
+    /// The same, of trees the first of which has closed directories.
+    pub fn with_closed(mut self, closed: Closed) -> Self {
+        self.closed = closed;
+        self
     }
 
     /// Ends the archive.
@@ -94,10 +104,13 @@ impl<W: Write> LayerTar<W> {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
             other => other.map_err(fail("open the directory of"))?,
         };
-        let Some(stat) = tree::stat_at(&directory, name).map_err(fail("stat"))? else {
+        let Some(mut stat) = tree::stat_at(&directory, name).map_err(fail("stat"))? else {
             self.keep(place, parent, directory);
             return Ok(());
         };
+        if let Some(mode) = self.closed.mode(place.path).filter(|_| place.tree == 0) {
+            stat.st_mode = stat.st_mode & !0o7777 | mode;
+        }
         let member = describe(&At { directory: &directory, name }, &stat);
         let result = self.add_entry(&directory, name, &stat, member, place);
         self.keep(place, parent, directory);

@@ -30,6 +30,7 @@
 //! | `source` | a description into an archive: the one way in |
 //! | `beneath`, `merged` | trees into directories and names, a stack of them into one view |
 //! | `changes` | a container's tree into what it changed in the layers below |
+//! | `closed` | directories that their owner may not enter into some that it may, for a while |
 //! | `facts`, `items` | an entry on disk, or one that was asked for, into a member |
 //! | `layer_tar`, `tar::builder` | members into blocks |
 //! | `pack` | blocks into a blob, with both digests |
@@ -52,6 +53,7 @@ mod beneath;
 pub mod bundle_tar;
 mod changes;
 mod chunk;
+mod closed;
 pub mod compression;
 mod copy;
 pub mod copying;

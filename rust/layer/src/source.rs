@@ -25,6 +25,7 @@ use rustix::fs::{self, FileType, Mode};
 use serde::Deserialize;
 
 use crate::changes::{self, Changes, Lower};
+use crate::closed::Closed;
 use crate::error::WriteError;
 use crate::facts::{self, Facts, Owners};
 use crate::items::{self, Item};
@@ -113,7 +114,7 @@ impl Request {
         facts: &dyn Facts,
         cancel: Option<Arc<AtomicBool>>,
     ) -> Result<Written, WriteError> {
-        let mut tar = LayerTar::new(out, self.epoch, cancel);
+        let mut tar = LayerTar::new(out, self.epoch, cancel).with_closed(self.open_up()?);
         match &self.source {
             Source::Upper { tree, lower } | Source::Copy { tree, lower } => {
                 let root = open(tree)?;
@@ -154,10 +155,27 @@ impl Request {
         let (Source::Upper { tree, lower } | Source::Copy { tree, lower }) = &self.source else {
             return Err(WriteError::Request("only `upper` and `copy` have changes".into()));
         };
+        let _open = self.open_up()?;
         let mut list = List(Vec::new());
         self.walk(&open(tree)?, lower, facts, &mut list)?;
         list.0.sort_by(|a, b| a.1.cmp(&b.1));
         Ok(list.0)
+    }
+
+    /// Where one id stands for all, nobody but an owner can be kept out.
+    fn open_up(&self) -> Result<Closed, WriteError> {
+        match &self.source {
+            Source::Upper { tree, .. } | Source::Copy { tree, .. } | Source::Whole { tree, .. }
+                if self.owners == Owners::Root =>
+            {
+                Closed::open_up(&open(tree)?).map_err(|(at, errno)| WriteError::Entry {
+                    path: path::display(&at),
+                    operation: "read the directory",
+                    errno,
+                })
+            }
+            _ => Ok(Closed::default()),
+        }
     }
 
     fn walk(
