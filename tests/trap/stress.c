@@ -60,11 +60,13 @@ static int reap(pid_t pid) {
     return status;
 }
 
+static void ill(int status, const char *what) {
+    dprintf(1, "status %x: ", status);
+    wrong(what);
+}
+
 static void want(int status, int code) {
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != code) {
-        dprintf(1, "status %x, expected code %d\n", status, code);
-        wrong("a child ended otherwise");
-    }
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != code) ill(status, "a child ended otherwise");
 }
 
 static void forked(void) {
@@ -174,7 +176,29 @@ static void ended(void) {
     if (draw(2)) usleep(draw(2000));
     kill(pid, signal);
     int status = reap(pid);
-    if (WIFSIGNALED(status) ? WTERMSIG(status) != signal : WEXITSTATUS(status) != 5) wrong("another end");
+    if (WIFSIGNALED(status) ? WTERMSIG(status) != signal : WEXITSTATUS(status) != 5) ill(status, "another end");
+}
+
+/* What is killed in the middle of a fork leaves a child that goes on. */
+static void killed_forking(void) {
+    int pipe[2];
+    char byte;
+    if (pipe2(pipe, O_CLOEXEC)) wrong("pipe");
+    pid_t pid = fork();
+    if (pid < 0) wrong("fork");
+    if (pid == 0) {
+        signal(SIGCHLD, SIG_IGN);
+        for (;;)
+            if (fork() == 0) _exit(0);
+    }
+    close(pipe[1]);
+    usleep(draw(5000));
+    kill(pid, SIGKILL);
+    reap(pid);
+    ssize_t length;
+    while ((length = read(pipe[0], &byte, 1)) < 0 && errno == EINTR) {}
+    if (length) wrong("the pipe");
+    close(pipe[0]);
 }
 
 static void stopped(void) {
@@ -186,11 +210,11 @@ static void stopped(void) {
         kill(pid, SIGSTOP);
         while (waitpid(pid, &status, WUNTRACED) != pid)
             if (errno != EINTR) wrong("waitpid");
-        if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGSTOP) wrong("it did not stop");
+        if (!WIFSTOPPED(status) || WSTOPSIG(status) != SIGSTOP) ill(status, "it did not stop");
         kill(pid, SIGCONT);
         while (waitpid(pid, &status, WCONTINUED) != pid)
             if (errno != EINTR) wrong("waitpid");
-        if (!WIFCONTINUED(status)) wrong("it did not go on");
+        if (!WIFCONTINUED(status)) ill(status, "it did not go on");
     }
     kill(pid, SIGKILL);
     if (!WIFSIGNALED(reap(pid))) wrong("it did not die");
@@ -259,9 +283,9 @@ static void orphaned(void) {
 }
 
 static void (*const THINGS[])(void) = {forked, executed, executed, vforked_in_vain, threaded, executed_by_a_thread,
-                                      ended, stopped, signalled, renamed, renamed, orphaned};
+                                      ended, killed_forking, stopped, signalled, renamed, renamed, orphaned};
 static const char *const NAMES[] = {"fork", "exec", "exec", "vfork", "threads", "exec by a thread",
-                                   "end", "stop", "signals", "rename", "rename", "orphan"};
+                                   "end", "killed", "stop", "signals", "rename", "rename", "orphan"};
 
 int main(int count, char **words) {
     if (count == 3 && !strcmp(words[1], "exit")) return atoi(words[2]);
@@ -271,6 +295,7 @@ int main(int count, char **words) {
     setpgid(0, 0);
     time_t over = time(NULL) + atoi(words[1]);
     int workers = atoi(words[2]);
+    const char *only = getenv("STRESS_ONLY");
     done = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     pid_t pids[64];
     if (workers > 64) return 2;
@@ -280,6 +305,7 @@ int main(int count, char **words) {
         signal(SIGALRM, hang);
         while (time(NULL) < over) {
             unsigned which = draw(sizeof THINGS / sizeof *THINGS);
+            if (only && strcmp(only, NAMES[which])) continue;
             doing = NAMES[which];
             alarm(60);
             THINGS[which]();

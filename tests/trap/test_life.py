@@ -242,3 +242,39 @@ def test_as_much_is_emulated_as_is_asked_for(level: str, pod: Run, trap_root: Pa
     expected = (0, "1000\n") if level == "full" else (125, "")
     assert (other.returncode, other.stdout) == expected, other.stderr
     assert level == "full" or "has no id here" in other.stderr
+
+
+def test_a_process_that_must_not_be_dumped_goes_on(pod: Run) -> None:
+    """What sudo, sshd and agents do: the kernel would hide their memory from us."""
+    program = (
+        "import ctypes, os; libc = ctypes.CDLL(None); print(libc.prctl(4, 0, 0, 0, 0), libc.prctl(3, 0, 0, 0, 0)); "
+        "print(len(open('/etc/hostname').read()) > 0, os.stat('/proc/self/').st_uid, libc.prctl(4, 5, 0, 0, 0)); "
+        "os.fork() or os._exit(libc.prctl(3, 0, 0, 0, 0)); print(os.wait()[1])"
+    )
+    done = pod("run", "--rm", "host", "/usr/bin/python3", "-c", program)
+    assert done.stdout == "0 0\nTrue 0 -1\n0\n", done.stderr
+
+
+def test_programs_that_may_be_executed_but_not_read_run(pod: Run) -> None:
+    script = "mkdir /b; cp /bin/busybox /b/echo; chmod 111 /b/echo; /b/echo static; cp /bin/cat /c; chmod 111 /c; echo dynamic | /c; stat -c %a /b/echo /c"
+    done = pod("run", "--rm", "host", "sh", "-c", script)
+    assert done.stdout == "static\ndynamic\n111\n111\n", done.stderr
+
+
+def test_a_directory_that_nobody_may_enter_is_committed(pod: Run, trap_root: Path) -> None:
+    image = f"closed{os.urandom(4).hex()}"
+    script = "mkdir -p /x/y; echo in > /x/y/f; chmod 0 /x/y/f /x/y /x; mkdir -m 111 /z"
+    name = pod("create", "users", "sh", "-c", script, check=True).stdout.strip()
+    try:
+        pod("start", "-a", name, check=True)
+        assert pod("diff", name, check=True).stdout.split()[1::2] == ["/x", "/x/y", "/x/y/f", "/z"]
+        pod("commit", name, image, check=True)
+        told = runner(trap_root, {"DUCKWEED_PRETEND": "no-subid"})(
+            "run", "--rm", image, "sh", "-c", "cat /x/y/f; stat -c %a /x /x/y /x/y/f /z"
+        )
+        assert told.stdout == "in\n0\n0\n0\n111\n", told.stderr
+        again = pod("diff", name, check=True).stdout.split()
+        assert "/x/y/f" in again
+    finally:
+        pod("rm", "-f", name)
+        pod("rmi", "-f", image)

@@ -126,6 +126,17 @@ pub fn wait() -> io::Result<(i32, i32)> {
     Ok((pid as i32, status))
 }
 
+/// As [`wait`], of what there is already.
+///
+/// # Errors
+/// ECHILD.
+pub fn news() -> io::Result<Option<(i32, i32)>> {
+    let mut status = 0;
+    // SAFETY: the kernel writes one int.
+    let pid = check(i64::from(unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL | libc::WNOHANG) }))?;
+    Ok((pid != 0).then_some((pid as i32, status)))
+}
+
 /// Waits for one tracee; as [`wait`].
 ///
 /// # Errors

@@ -4,6 +4,9 @@
 //! one, which takes several times as long as changing from one to the other on the same (in virtual machines
 //! most of all). So a thread that stops again and again is kept beside the tracer; one at a time, and only as long as it
 //! goes on: after a few quiet milliseconds, or when it asks where it may run, it has all its processors again.
+//!
+//! Measured with it against without, on two processors of a virtual machine (bests of four interleaved rounds): 20,000 stat
+//! 0.32, single sqlite inserts 0.71, tar 0.87, `find /usr` 0.93, Python's imports and gcc as without, 50 times `/bin/true` 1.07.
 
 use std::time::{Duration, Instant};
 

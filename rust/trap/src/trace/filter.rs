@@ -106,7 +106,9 @@ fn body(fate: Fate) -> Vec<Instruction> {
         Fate::Trace(When::Options) => {
             // PR_SET_MM and PR_SET_PTRACER would change what we know of a process, or who may trace it.
             let more = [libc::PR_SET_MM as u32, libc::PR_SET_PTRACER as u32];
-            let traced = OPTIONS.iter().map(|option| (*option as u32, TRACE));
+            // Of a process that must not be dumped we could read nothing, either: that is told, not done.
+            let own = [libc::PR_SET_DUMPABLE, libc::PR_GET_DUMPABLE];
+            let traced = OPTIONS.iter().chain(&own).map(|option| (*option as u32, TRACE));
             let refused = more.iter().map(|option| (*option, errno(libc::EPERM)));
             one_of(argument(0).0, traced.chain(refused))
         }

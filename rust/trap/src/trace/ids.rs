@@ -63,7 +63,24 @@ pub(super) fn from_emulation(tracer: &mut Tracer, call: &Call) -> Outcome {
 }
 
 pub(super) fn prctl(tracer: &mut Tracer, call: &Call) -> Outcome {
+    if matches!(call.int(0), libc::PR_SET_DUMPABLE | libc::PR_GET_DUMPABLE) {
+        return dumpable(tracer, call);
+    }
     carry(tracer, call, handlers::capabilities::prctl)
+}
+
+/// Whether a process may be dumped. It may always: else we, who have no capability, could not read its memory.
+fn dumpable(tracer: &mut Tracer, call: &Call) -> Outcome {
+    let number = tracer.process_of(call);
+    let process = tracer.processes.get_mut(&number).ok_or(Errno::SRCH)?;
+    match (call.int(0), call.long(1)) {
+        (libc::PR_GET_DUMPABLE, _) => Ok(Action::Answer(process.is_dumpable.into())),
+        (_, value @ (0 | 1)) => {
+            process.is_dumpable = value == 1;
+            DONE
+        }
+        _ => Err(Errno::INVAL),
+    }
 }
 
 /// capget(2): of the emulated sets, root's too.

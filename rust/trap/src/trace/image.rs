@@ -98,6 +98,7 @@ impl Tracer {
         if let Some(process) = self.processes.get_mut(&process) {
             is_first = process.program.is_none();
             process.program = Some(next.path.clone());
+            process.is_dumpable = true;
         }
         if is_first {
             self.learn_given_terminals(pid);

@@ -144,6 +144,9 @@ pub struct Settings {
 /// All capabilities there are.
 const ALL: u64 = (1 << 41) - 1;
 
+/// How many milliseconds a child waits for its parent's word.
+const PATIENCE: u32 = 40;
+
 /// The tracer of one container.
 pub struct Tracer {
     /// Its files.
@@ -156,6 +159,10 @@ pub struct Tracer {
     processes: HashMap<i32, Process>,
     /// Stops of processes whose birth we have not heard of yet.
     early: HashMap<i32, i32>,
+    /// Threads that ended before we heard of their birth.
+    stillborn: HashSet<i32>,
+    /// What the process was that ended last.
+    last_dead: Option<Process>,
     /// Files under the number that they had in their layer: inode and device above to those below.
     origins: HashMap<(u64, u32, u32), (u64, u32, u32)>,
     copied: Vec<Copied>,
@@ -187,6 +194,8 @@ impl Tracer {
             tracees: HashMap::new(),
             processes: HashMap::new(),
             early: HashMap::new(),
+            stillborn: HashSet::new(),
+            last_dead: None,
             origins: HashMap::new(),
             copied: Vec::new(),
             listings: HashMap::new(),
@@ -211,7 +220,8 @@ impl Tracer {
             for arrival in inbox.take() {
                 self.receive(arrival);
             }
-            match ptrace::wait() {
+            let news = if self.early.is_empty() { ptrace::wait() } else { self.wait_beside_early() };
+            match news {
                 Ok((pid, status)) => self.stopped(pid, status),
                 Err(error) if error.raw_os_error() == Some(libc::EINTR) => self.company.look(),
                 Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {
@@ -221,6 +231,41 @@ impl Tracer {
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Waits while there are children whose parents have not told of them. A parent that was killed will not: after a
+    /// while without news such a child is taken in without it.
+    fn wait_beside_early(&mut self) -> io::Result<(i32, i32)> {
+        for _ in 0..PATIENCE {
+            if let Some(news) = ptrace::news()? {
+                return Ok(news);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        for (child, status) in std::mem::take(&mut self.early) {
+            self.adopt(child);
+            self.stopped(child, status);
+        }
+        ptrace::wait()
+    }
+
+    fn adopt(&mut self, child: i32) {
+        let process = self.world.view.read_proc(&format!("{child}/status")).ok().and_then(|text| {
+            let line = text.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+            line.trim().parse::<i32>().ok()
+        });
+        let process = process.unwrap_or(child);
+        match self.processes.get_mut(&process) {
+            Some(process) => process.threads += 1,
+            None => {
+                let like = self.last_dead.as_ref().map_or_else(Process::first, Process::fork);
+                self.processes.insert(process, like);
+            }
+        }
+        self.tracees.insert(child, Tracee { process, ..Tracee::new(child) });
+        if self.is_ending {
+            self.give_up_on(child);
         }
     }
 
@@ -291,6 +336,8 @@ impl Tracer {
             return;
         }
         if !self.tracees.contains_key(&pid) {
+            // Whoever had the number before is not meant.
+            self.stillborn.remove(&pid);
             self.early.insert(pid, status);
             return;
         }
@@ -337,12 +384,15 @@ impl Tracer {
     fn gone(&mut self, pid: i32) {
         self.early.remove(&pid);
         self.company.release(pid);
-        let Some(tracee) = self.tracees.remove(&pid) else { return };
+        let Some(tracee) = self.tracees.remove(&pid) else {
+            self.stillborn.insert(pid);
+            return;
+        };
         let process = tracee.process;
         if let Some(entry) = self.processes.get_mut(&process) {
             entry.threads -= 1;
             if entry.threads == 0 {
-                self.processes.remove(&process);
+                self.last_dead = self.processes.remove(&process);
                 self.listings.retain(|key, _| key.0 != process);
             }
         }
@@ -372,6 +422,9 @@ impl Tracer {
     /// A new process (`of`: thread of one), forked by `pid`.
     fn welcome(&mut self, pid: i32, of: Option<i32>, shares_memory: bool) -> io::Result<()> {
         let child = ptrace::event_message(pid)? as i32;
+        if self.stillborn.remove(&child) || self.tracees.contains_key(&child) {
+            return ptrace::resume(pid, Resume::Continue, 0);
+        }
         self.company.born(pid, child);
         let parent = &self.tracees[&pid];
         let parent_process = parent.process;

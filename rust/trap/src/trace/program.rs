@@ -38,6 +38,8 @@ pub(super) struct Next {
     pub entry: u64,
     /// Who it becomes.
     pub credentials: Option<Credentials>,
+    /// Files that their owner may execute but not read: a process could neither map them nor be looked into by us.
+    pub loose: Vec<Loose>,
 }
 
 /// What an ELF header says, as far as it matters.
@@ -110,15 +112,22 @@ fn execute(tracer: &mut Tracer, call: &Call, spot: Spot, name: Vec<u8>, words: u
         name = interpreter;
     };
     let elf = Elf::read(&file)?;
-    drop(loose);
+    let mut loose = Vec::from_iter(loose);
     let credentials = becomes(tracer, call, &spot)?;
-    let mut next = Next { name: first, path: spot.path.clone(), beside: None, entry: elf.entry, credentials };
+    let mut next = Next {
+        name: first,
+        path: spot.path.clone(),
+        beside: None,
+        entry: elf.entry,
+        credentials,
+        loose: Vec::new(),
+    };
     let mut host = spot.host.clone();
     if let Some(interpreter) = &elf.interpreter {
         let loader = tracer.place(call, HERE, interpreter, Follow::Yes)?;
-        let (file, loose) = executable(tracer, call, &loader)?;
+        let (file, of_file) = executable(tracer, call, &loader)?;
         let of_loader = Elf::read(&file).map_err(|_| Errno::LIBBAD)?;
-        drop(loose);
+        loose.extend(of_file);
         if of_loader.interpreter.is_some() || of_loader.is_fixed {
             return Err(Errno::LIBBAD);
         }
@@ -134,6 +143,7 @@ fn execute(tracer: &mut Tracer, call: &Call, spot: Spot, name: Vec<u8>, words: u
         arguments.retain(|(index, _)| *index != 1);
         arguments.push((1, new_words(call, words, &before)?));
     }
+    next.loose = loose;
     host.push(0);
     arguments.push((0, Argument::Bytes(host)));
     if let Some(tracee) = tracer.tracees.get_mut(&call.pid) {

@@ -68,11 +68,13 @@ pub(super) struct Process {
     pub program: Option<Vec<u8>>,
     /// Where its root is, chroot(2).
     pub root: Vec<u8>,
+    /// What it wants, prctl(2).
+    pub is_dumpable: bool,
 }
 
 impl Process {
     pub fn first() -> Self {
-        Self { threads: 1, program: None, root: b"/".to_vec() }
+        Self { threads: 1, program: None, root: b"/".to_vec(), is_dumpable: true }
     }
 
     pub fn fork(&self) -> Self {
