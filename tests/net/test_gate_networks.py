@@ -21,8 +21,10 @@ class Datagram(socketserver.BaseRequestHandler):
     def handle(self): self.request[1].sendto(f"{NAME} {self.client_address[0]}".encode(), self.client_address)
 streams = socketserver.ThreadingTCPServer(("0.0.0.0", 80), Stream)
 inner = socketserver.ThreadingTCPServer(("127.0.0.1", 81), Stream)
+class Both(socketserver.ThreadingTCPServer): address_family = socket.AF_INET6
+both = Both(("::", 82), Stream)
 datagrams = socketserver.ThreadingUDPServer(("0.0.0.0", 53), Datagram)
-for server in (streams, inner, datagrams): threading.Thread(target=server.serve_forever).start()
+for server in (streams, inner, both, datagrams): threading.Thread(target=server.serve_forever).start()
 print("ready")
 """
 
@@ -72,13 +74,18 @@ def ask(duckweed: Run, name: str, script: str) -> str:
     return done.stdout.strip()
 
 
+def ask_all(duckweed: Run, name: str, *questions: str) -> list[str]:
+    """The answers to several."""
+    return ask(duckweed, name, f"print({', '.join(questions)}, sep='\\n')").splitlines()
+
+
 def test_members_find_each_other_by_name_alias_and_short_id_and_others_do_not(
     duckweed: Run, network: Callable[..., str], start: Start
 ) -> None:
     lan, away = network(), network()
     port = free_port()
     one = start(f"NAME = 'one'\n{SERVER}", "--network", lan, "--network-alias", "web")
-    two = start(f"NAME = 'two'\n{SERVER}", "--network", lan, "-p", f"127.0.0.1:{port}:80")
+    two = start(f"NAME = 'two'\n{SERVER}", "--network", lan, "-p", f"127.0.0.1:{port}:80", "-p", "82")
     other = start(f"NAME = 'other'\n{SERVER}", "--network", away)
     addresses = {
         name: duckweed(
@@ -89,18 +96,26 @@ def test_members_find_each_other_by_name_alias_and_short_id_and_others_do_not(
     short = duckweed("inspect", "-f", "{{.Id}}", one).stdout[:12]
     # With a user namespace nobody looks at what accept and recvfrom tell.
     by = addresses if duckweed.sees_peers else dict.fromkeys(addresses, "127.")  # type: ignore[attr-defined]
-    for name in (one, "web", short, f"{one}.{lan}", addresses[one]):
-        assert ask(duckweed, two, f"print(tcp('{name}'))").startswith(f"one {by[two]}")
-    assert ask(duckweed, one, f"print(tcp('{two}'))").startswith(f"two {by[one]}")
+    heard = ask_all(
+        duckweed,
+        two,
+        *(f"tcp('{name}')" for name in (one, "web", short, f"{one}.{lan}", addresses[one])),
+        *(f"udp('{one}', {connects})" for connects in (True, False)),
+    )
+    assert all(word.startswith(f"one {by[two]}") for word in heard), heard
+    heard = ask_all(duckweed, one, f"tcp('{two}')", f"udp('{two}', True)", f"udp('{two}', False)")
+    assert all(word.startswith(f"two {by[one]}") for word in heard), heard
     assert get(port) == "two 127.0.0.1"
-    for connects in (True, False):
-        assert ask(duckweed, two, f"print(udp('{one}', {connects}))").startswith(f"one {by[two]}")
-        assert ask(duckweed, one, f"print(udp('{two}', {connects}))").startswith(f"two {by[one]}")
-    # Its loopback is its own, and so is another network.
-    assert ask(duckweed, one, "print(tcp('127.0.0.1', 81))") == "one 127.0.0.1"
-    assert ask(duckweed, two, f"print(tcp('{one}', 81))") == "ConnectionRefusedError"
-    assert ask(duckweed, two, f"print(tcp('{other}'))") == "gaierror"
-    assert ask(duckweed, two, f"print(tcp('{addresses[other]}'))") == "OSError"
+    # A listener for both families, at its own port and at one that is published; and a loopback that is one's own.
+    heard = ask_all(duckweed, one, f"tcp('{two}', 82)", "tcp('127.0.0.1', 81)")
+    assert heard[0].startswith(f"two ::ffff:{by[one]}") and heard[1] == "one 127.0.0.1", heard
+    heard = ask_all(
+        duckweed,
+        two,
+        *(f"tcp('{one}', 82)", f"tcp('{one}', 81)", f"tcp('{other}')", f"tcp('{addresses[other]}')"),
+    )
+    assert heard[0].startswith(f"one ::ffff:{by[two]}"), heard
+    assert heard[1:] == ["ConnectionRefusedError", "gaierror", "OSError"]
     duckweed("rm", "-f", other, check=True)
 
 

@@ -12,7 +12,7 @@ use rustix::net::{
 
 use super::caller::{address, at_most, is_unspecified, tell, Caller, Message, FAST_OPEN, MOST_PARTS};
 use super::kinds::{admit, Admitted};
-use super::rules::{fit, Kind, Protocol, Route, Rules};
+use super::rules::{fit, Kind, Protocol, Route, Rules, TRIES};
 
 /// Flags of a sent datagram that mean something to us: MSG_DONTROUTE, MSG_MORE, MSG_CONFIRM.
 const PASSED_ON: u32 = 0x4 | 0x8000 | 0x800;
@@ -124,13 +124,15 @@ impl Front {
             // Our loopback has an address of IPv4 alone.
             let _ = sockopt::set_ipv6_v6only(&socket.fd, false);
         }
-        match rustix::net::bind(&socket.fd, &fit(socket.kind.is_v6, place.host)) {
-            Err(Errno::ADDRINUSE) if !place.is_held => {
-                let host = self.rules.elsewhere(socket.kind, asked).ok_or(Errno::ADDRINUSE)?;
-                rustix::net::bind(&socket.fd, &fit(socket.kind.is_v6, host))?;
+        let mut bound = rustix::net::bind(&socket.fd, &fit(socket.kind.is_v6, place.host));
+        for _ in 0..TRIES {
+            if place.is_held || bound != Err(Errno::ADDRINUSE) {
+                break;
             }
-            bound => bound?,
+            let host = self.rules.elsewhere(socket.kind, asked).ok_or(Errno::ADDRINUSE)?;
+            bound = rustix::net::bind(&socket.fd, &fit(socket.kind.is_v6, host));
         }
+        bound?;
         let host = SocketAddr::try_from(rustix::net::getsockname(&socket.fd)?)?;
         self.rules.remember(socket.kind, asked, host);
         Ok(())

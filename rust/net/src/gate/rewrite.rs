@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::caller::{address, address_bytes, is_unspecified, Message, Stopped, FAST_OPEN, MOST_PARTS};
 use super::kinds::{admit, Admitted};
-use super::rules::{fit, Kind, Place, Protocol, Route, Rules};
+use super::rules::{fit, Kind, Place, Protocol, Route, Rules, TRIES};
 use super::socket_address::{encode, parse, LONGEST};
 
 /// A call that a caller is had to make.
@@ -240,19 +240,24 @@ impl Rewriter {
             // Our loopback has an address of IPv4 alone.
             options.push(set(V6_ONLY, 0));
         }
-        Ok(Step::Run(in_turn(options, Self::bound(inode, socket, asked, place, next))))
+        Ok(Step::Run(in_turn(options, Self::bound((inode, socket), asked, place, TRIES, next))))
     }
 
-    fn bound(inode: u64, socket: Socket, asked: SocketAddr, place: Place, next: Option<Run>) -> Run {
+    fn bound(
+        (inode, socket): (u64, Socket),
+        asked: SocketAddr,
+        place: Place,
+        tries: usize,
+        next: Option<Run>,
+    ) -> Run {
         let arguments = name(1, fit(socket.kind.is_v6, place.host));
         let then: Then = Box::new(move |this, _, ended| {
             match ended.result {
                 0 => {}
-                error if error == refusal(Errno::ADDRINUSE) && !place.is_held => {
+                error if error == refusal(Errno::ADDRINUSE) && !place.is_held && tries > 0 => {
                     let host = this.rules.elsewhere(socket.kind, asked).ok_or(Errno::ADDRINUSE)?;
-                    // Once: a port that the kernel chooses is free.
-                    let place = Place { host, is_held: true };
-                    return Ok(Step::Run(Self::bound(inode, socket, asked, place, next)));
+                    let (place, known) = (Place { host, ..place }, (inode, socket));
+                    return Ok(Step::Run(Self::bound(known, asked, place, tries - 1, next)));
                 }
                 _ => return GO_ON,
             }

@@ -15,10 +15,16 @@ const PRIVILEGED: u16 = 1024;
 const SHIFTED: u16 = 64_000;
 /// The first port that kernels give to clients, ip_local_port_range.
 const GIVEN_AWAY: u16 = 32_768;
+/// How many of them there are.
+const GIVEN: u16 = 28_232;
+/// How often another of these is tried when somebody has one.
+pub(super) const TRIES: usize = 8;
 /// Set in the addresses of what is bound to more than the loopback.
 const OPEN: u32 = 2;
-/// Sockets that are remembered; the oldest are forgotten first.
+/// Ports that are remembered; the oldest are forgotten first.
 const MOST: usize = 4096;
+/// The same for those that the kernel chose.
+const MOST_CHOSEN: usize = 16_384;
 
 /// What a port is a port of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,10 +103,25 @@ pub struct Rules {
     resolver: Option<SocketAddr>,
     neighbours: Option<Arc<dyn Neighbours>>,
     /// By protocol, port in the container, and family.
-    bound: HashMap<Port, (Kind, SocketAddr)>,
+    bound: HashMap<Port, Bound>,
     /// What a host's address was asked for as.
     shown: HashMap<Seen, SocketAddr>,
-    order: VecDeque<(Port, Seen)>,
+    /// The order of those whose port the kernel chose, and of the others: a service is not forgotten for clients' sake.
+    chosen: VecDeque<(Port, Seen)>,
+    named: VecDeque<(Port, Seen)>,
+    /// How many have been bound.
+    count: u64,
+    random: u64,
+}
+
+/// What is bound, or has been: nobody says when a socket is closed.
+#[derive(Debug, Clone, Copy)]
+struct Bound {
+    is_v6_only: bool,
+    asked: IpAddr,
+    host: SocketAddr,
+    /// Its place in the order of all.
+    number: u64,
 }
 
 /// What the rules of a container are made of.
@@ -173,7 +194,10 @@ impl Rules {
             neighbours: terms.neighbours,
             bound: HashMap::new(),
             shown: HashMap::new(),
-            order: VecDeque::new(),
+            chosen: VecDeque::new(),
+            named: VecDeque::new(),
+            count: 0,
+            random: u64::from(terms.number) << 8 | 1,
         }
     }
 
@@ -190,7 +214,8 @@ impl Rules {
     ///
     /// # Errors
     /// EADDRNOTAVAIL for what is no address of the container's.
-    pub fn bind(&self, kind: Kind, asked: SocketAddr) -> Result<Place, Errno> {
+    pub fn bind(&mut self, kind: Kind, asked: SocketAddr) -> Result<Place, Errno> {
+        let port = if asked.port() == 0 { self.choose(kind.protocol) } else { asked.port() };
         let address = asked.ip().to_canonical();
         if !self.is_self(address) {
             return Err(Errno::ADDRNOTAVAIL);
@@ -202,10 +227,28 @@ impl Rules {
             if kind.protocol == Protocol::Udp {
                 // It may speak to everybody; where nobody knows its port, nobody speaks to it first.
                 let any: IpAddr = if kind.is_v6 { [0_u16; 8].into() } else { [0_u8; 4].into() };
-                return Ok(Place { host: SocketAddr::new(any, 0), is_held: false });
+                let port = if asked.port() == 0 { port } else { 0 };
+                return Ok(Place { host: SocketAddr::new(any, port), is_held: false });
             }
         }
-        Ok(Place { host: self.own_address(kind.is_v6, address.is_loopback(), asked.port()), is_held: false })
+        Ok(Place { host: self.own_address(kind.is_v6, address.is_loopback(), port), is_held: false })
+    }
+
+    /// A port that nothing of the container's has on any of its addresses; the kernel would look at one of them alone.
+    fn choose(&mut self, protocol: Protocol) -> u16 {
+        for _ in 0..64 {
+            // xorshift64: nobody gains by guessing it.
+            self.random ^= self.random << 13;
+            self.random ^= self.random >> 7;
+            self.random ^= self.random << 17;
+            let port = GIVEN_AWAY + u16::try_from(self.random % u64::from(GIVEN)).unwrap_or(0);
+            let keys = [(false, false), (false, true), (true, false), (true, true)];
+            let is_ours = |(is_v6, is_loop)| self.bound.contains_key(&(protocol, port, is_v6, is_loop));
+            if !keys.into_iter().any(is_ours) {
+                return port;
+            }
+        }
+        0
     }
 
     fn way(&self, kind: Kind, port: u16) -> Option<SocketAddr> {
@@ -234,23 +277,35 @@ impl Rules {
     pub fn remember(&mut self, kind: Kind, asked: SocketAddr, host: SocketAddr) -> SocketAddr {
         let mut asked = asked;
         let is_loop = asked.ip().to_canonical().is_loopback();
-        if asked.port() == 0 {
+        let is_chosen = asked.port() == 0;
+        if is_chosen {
             asked.set_port(host.port());
         } else if let (Some(known), false) = (&self.neighbours, is_loop) {
             known.publish(kind, asked.port(), canonical(host));
         }
         let key = (kind.protocol, asked.port(), kind.is_v6, is_loop);
         let seen = (kind.protocol, canonical(host));
-        self.bound.insert(key, (kind, canonical(host)));
+        self.count += 1;
+        let bound = Bound {
+            is_v6_only: kind.is_v6_only,
+            asked: asked.ip().to_canonical(),
+            host: canonical(host),
+            number: self.count,
+        };
+        self.bound.insert(key, bound);
         self.shown.insert(seen, asked);
-        self.order.push_back((key, seen));
-        if self.order.len() > MOST {
-            if let Some((key, seen)) = self.order.pop_front() {
+        let (order, most) = match is_chosen {
+            true => (&mut self.chosen, MOST_CHOSEN),
+            false => (&mut self.named, MOST),
+        };
+        order.push_back((key, seen));
+        if order.len() > most {
+            if let Some((key, seen)) = order.pop_front() {
                 // A later socket in the same place is remembered by its own entry.
-                if !self.order.iter().any(|other| other.0 == key) {
+                if !order.iter().any(|other| other.0 == key) {
                     self.bound.remove(&key);
                 }
-                if !self.order.iter().any(|other| other.1 == seen) {
+                if !order.iter().any(|other| other.1 == seen) {
                     self.shown.remove(&seen);
                 }
             }
@@ -303,7 +358,7 @@ impl Rules {
         let host = match known.port(target, kind.protocol) {
             // Whatever address of 127.0.0.0/8 leads there; it answers from this one.
             Some(host) if host.ip().is_unspecified() => {
-                SocketAddr::new(loopback(host.is_ipv6()), host.port())
+                SocketAddr::new(loopback(host.is_ipv6() && target.is_ipv6()), host.port())
             }
             Some(host) => host,
             // The port of a client that asked without binding its socket.
@@ -314,29 +369,34 @@ impl Rules {
             // One that was chosen by the kernel is told nobody: it is where most are, or nowhere.
             None => SocketAddr::new(open_address(first).into(), shifted(target.port())),
         };
-        Some(Ok(Route { host, source: Some(open_address(self.own)) }))
+        Some(Ok(Route { host, source: host.is_ipv4().then(|| open_address(self.own)) }))
     }
 
     /// A port of the container, as the host knows it.
     fn inside(&self, protocol: Protocol, port: u16, address: IpAddr) -> Option<SocketAddr> {
         let is_v6 = address.is_ipv6();
-        let both = |(kind, _): &&(Kind, SocketAddr)| !kind.is_v6_only;
-        let bound = |is_loop| {
-            let same = self.bound.get(&(protocol, port, is_v6, is_loop));
-            same.or_else(|| self.bound.get(&(protocol, port, true, is_loop)).filter(both).filter(|_| !is_v6))
-        };
-        let found = is_loop(address).then(|| bound(true)).flatten().or_else(|| bound(false));
+        let families = if is_v6 { [true].iter() } else { [false, true].iter() };
+        let found = families
+            .flat_map(|family| [(*family, true), (*family, false)])
+            .filter_map(|(family, is_loop)| {
+                self.bound.get(&(protocol, port, family, is_loop)).map(|one| (family, one))
+            })
+            .filter(|(family, one)| *family == is_v6 || !one.is_v6_only)
+            .filter(|(_, one)| one.asked.is_unspecified() || is_loop(one.asked) == is_loop(address))
+            // Two that would be meant cannot be open at once, so it is the later one that is.
+            .max_by_key(|(_, one)| one.number)
+            .map(|(_, one)| one.host);
         match found {
             // Anybody's listener on all addresses would answer at ours, too.
             None => None,
-            Some((_, host)) if host.ip().is_unspecified() => {
+            Some(host) if host.ip().is_unspecified() => {
                 let here: IpAddr = match host.is_ipv4() {
                     true => Ipv4Addr::LOCALHOST.into(),
                     false => std::net::Ipv6Addr::LOCALHOST.into(),
                 };
                 Some(SocketAddr::new(if is_v6 { here } else { Ipv4Addr::LOCALHOST.into() }, host.port()))
             }
-            Some((_, host)) => Some(*host),
+            Some(host) => Some(host),
         }
     }
 
@@ -363,10 +423,13 @@ impl Rules {
     /// Where a socket is bound when somebody else on this machine has its port on all addresses; `None`: the port is the
     /// container's own, and taken.
     #[must_use]
-    pub fn elsewhere(&self, kind: Kind, asked: SocketAddr) -> Option<SocketAddr> {
+    pub fn elsewhere(&mut self, kind: Kind, asked: SocketAddr) -> Option<SocketAddr> {
         let is_loop = asked.ip().to_canonical().is_loopback();
         let is_ours = self.bound.contains_key(&(kind.protocol, asked.port(), kind.is_v6, is_loop));
-        (!is_ours && asked.port() != 0).then(|| self.own_address(kind.is_v6, is_loop, 0))
+        if asked.port() == 0 {
+            return self.bind(kind, asked).ok().map(|place| place.host);
+        }
+        (!is_ours).then(|| self.own_address(kind.is_v6, is_loop, 0))
     }
 
     /// What a socket is told of the address it is bound to.
@@ -503,7 +566,7 @@ mod tests {
 
     #[test]
     fn two_containers_listen_on_80_and_each_finds_its_own() {
-        let (mut one, two) = (rules(2, &[]), rules(4, &[]));
+        let (mut one, mut two) = (rules(2, &[]), rules(4, &[]));
         let host = one.bind(TCP4, at("0.0.0.0:80")).unwrap().host;
         assert_ne!(host, two.bind(TCP4, at("0.0.0.0:80")).unwrap().host);
         assert!(host.ip().is_loopback() && host.port() >= 1024, "{host}");
@@ -540,7 +603,8 @@ mod tests {
         assert_eq!(one.connect(TCP6, at("[::ffff:127.0.0.1]:8000")).unwrap().host, host);
         let only = Kind { is_v6_only: true, ..TCP6 };
         let mut two = rules(4, &[]);
-        two.remember(only, at("[::]:8000"), two.bind(only, at("[::]:8000")).unwrap().host);
+        let host = two.bind(only, at("[::]:8000")).unwrap().host;
+        two.remember(only, at("[::]:8000"), host);
         assert_eq!(two.connect(TCP4, at("127.0.0.1:8000")), Err(Errno::CONNREFUSED));
     }
 
@@ -572,6 +636,40 @@ mod tests {
         assert_eq!(one.local(UDP4, at("0.0.0.0:40000"), false), at("0.0.0.0:5353"));
     }
 
+    #[test]
+    fn ports_that_are_chosen_are_no_others_on_any_address() {
+        let mut one = rules(2, &[]);
+        let mut seen = std::collections::HashSet::new();
+        for number in 0..2000 {
+            let (kind, asked) =
+                [(TCP4, "0.0.0.0:0"), (TCP4, "127.0.0.1:0"), (TCP6, "[::]:0"), (TCP6, "[::1]:0")][number % 4];
+            let host = one.bind(kind, at(asked)).unwrap().host;
+            one.remember(kind, at(asked), host);
+            assert!(seen.insert(host.port()) && host.port() >= GIVEN_AWAY, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_was_given_up_leads_to_who_has_it_now() {
+        let mut one = rules(2, &[]);
+        for asked in ["127.0.0.1:8000", "0.0.0.0:8000", "127.0.0.1:8000"] {
+            let host = one.bind(TCP4, at(asked)).unwrap().host;
+            one.remember(TCP4, at(asked), host);
+            assert_eq!(one.connect(TCP4, at("127.0.0.1:8000")).unwrap().host, host, "{asked}");
+        }
+        let host = one.bind(TCP6, at("[::]:8000")).unwrap().host;
+        one.remember(TCP6, at("[::]:8000"), host);
+        assert_eq!(one.connect(TCP4, at("127.0.0.1:8000")).unwrap().host, host);
+        // What the address of the container is bound to is not on its loopback, nor the other way round.
+        let host = one.bind(TCP4, at("10.0.2.100:81")).unwrap().host;
+        one.remember(TCP4, at("10.0.2.100:81"), host);
+        assert_eq!(one.connect(TCP4, at("127.0.0.1:81")), Err(Errno::CONNREFUSED));
+        assert_eq!(one.connect(TCP4, at("10.0.2.100:81")).unwrap().host, host);
+        let host = one.bind(TCP4, at("127.0.0.1:82")).unwrap().host;
+        one.remember(TCP4, at("127.0.0.1:82"), host);
+        assert_eq!(one.connect(TCP4, at("10.0.2.100:82")), Err(Errno::CONNREFUSED));
+    }
+
     proptest! {
         /// Whatever is asked for, a container that may not reach the host's loopback never does.
         #[test]
@@ -595,7 +693,7 @@ mod tests {
                     one.remember(TCP4, SocketAddr::new([0; 4].into(), port.wrapping_add(round)), SocketAddr::new(one.own.into(), *port));
                 }
             }
-            prop_assert!(one.order.len() <= MOST && one.bound.len() <= MOST && one.shown.len() <= MOST);
+            prop_assert!(one.named.len() <= MOST && one.bound.len() <= MOST && one.shown.len() <= MOST);
         }
     }
 }

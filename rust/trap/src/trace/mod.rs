@@ -376,7 +376,7 @@ impl Tracer {
         if let Some(pending) = self.tracees.get_mut(&pid).and_then(|tracee| tracee.between_calls()) {
             // Its registers are not the program's.
             pending.signals.push(signal);
-            return ptrace::resume(pid, Resume::ToExit, 0);
+            return ptrace::resume(pid, pending.to_begin(), 0);
         }
         ptrace::resume(pid, Resume::Continue, signal)
     }
@@ -458,7 +458,9 @@ impl Tracer {
         if self.tracees[&pid].is_starting() {
             return ptrace::resume(pid, Resume::Continue, 0);
         }
-        if self.tracees[&pid].pending.as_ref().is_some_and(|pending| pending.is_further) {
+        let pending = self.tracees.get_mut(&pid).and_then(|tracee| tracee.pending.as_mut());
+        if let Some(pending) = pending.filter(|pending| pending.is_further) {
+            pending.is_between = false;
             return ptrace::resume(pid, Resume::ToExit, 0);
         }
         let call = Call::with(
@@ -583,6 +585,7 @@ impl Tracer {
         (pending.after, pending.slot) = (run.after, slot);
         (pending.is_further, pending.is_between) = (true, true);
         let number = changed.orig_rax;
+        pending.stops = sockets::stops_always(number as i64);
         // No call ends here, so none is begun anew.
         let changed = Registers { rax: number, orig_rax: u64::MAX, rip: after_call - INSTRUCTION, ..changed };
         ptrace::set_registers(pid, &changed)?;
@@ -590,8 +593,9 @@ impl Tracer {
     }
 
     fn keep(&mut self, pid: i32, pending: tracee::Pending) -> io::Result<()> {
+        let how = pending.to_begin();
         self.tracees.get_mut(&pid).ok_or_else(gone)?.pending = Some(pending);
-        ptrace::resume(pid, Resume::ToExit, 0)
+        ptrace::resume(pid, how, 0)
     }
 
     /// To be called by what follows a call: this is run next, and the caller's call ends with it.

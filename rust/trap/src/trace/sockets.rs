@@ -31,6 +31,11 @@ pub(super) const GATED: &[(i64, When)] = &[
     (libc::SYS_setsockopt, When::V6Only),
 ];
 
+/// Whether the filter stops a call whatever its arguments are, in a container that has a gate.
+pub(super) fn stops_always(number: i64) -> bool {
+    matches!(number, libc::SYS_bind | libc::SYS_connect | libc::SYS_listen | libc::SYS_getsockname)
+}
+
 /// A name in an address.
 enum Name {
     Path(Vec<u8>),

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use duckweed_sys::ptrace::Registers;
+use duckweed_sys::ptrace::{Registers, Resume};
 
 use super::After;
 use crate::call::Call;
@@ -49,13 +49,33 @@ pub(super) struct Pending {
     pub is_further: bool,
     /// The one before has ended and this has not begun.
     pub is_between: bool,
+    /// The filter stops it, so that it need not be stopped before.
+    pub stops: bool,
     /// Signals that came meanwhile: handlers would see registers of ours.
     pub signals: Vec<i32>,
 }
 
 impl Pending {
     pub fn new(before: Registers, call: Call, after: Option<After>, slot: Option<u32>) -> Self {
-        Self { before, call, after, slot, is_further: false, is_between: false, signals: Vec::new() }
+        Self {
+            before,
+            call,
+            after,
+            slot,
+            is_further: false,
+            is_between: false,
+            stops: false,
+            signals: Vec::new(),
+        }
+    }
+
+    /// How a further call is reached.
+    pub fn to_begin(&self) -> Resume {
+        if self.stops {
+            Resume::Continue
+        } else {
+            Resume::ToExit
+        }
     }
 }
 
