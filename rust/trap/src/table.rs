@@ -369,7 +369,7 @@ pub const TABLE: &[(u16, &str, Fate)] = &[
     (314, "sched_setattr", Trace(When::NonZero(0))),
     (315, "sched_getattr", Pass),
     (316, "renameat2", Trace(When::Always)),
-    (317, "seccomp", Pass),
+    (317, "seccomp", Trace(When::Always)),
     (318, "getrandom", Pass),
     (319, "memfd_create", Pass),
     (320, "kexec_file_load", Refuse(EPERM)),

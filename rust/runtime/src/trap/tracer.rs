@@ -150,6 +150,9 @@ fn tracer_of(bundle: &Bundle) -> Result<Tracer, StartError> {
         // A read-only root has the points that it has.
         let _ = tracer.make_mount_point(point, is_directory);
     }
+    if std::env::var_os("DUCKWEED_SITES").is_none_or(|wish| wish != "off") {
+        tracer.use_sites();
+    }
     Ok(tracer)
 }
 

@@ -66,6 +66,8 @@ pub struct Owners {
     live_bytes: u64,
     /// What files with a record are called.
     pub names: Names,
+    /// Inodes that have got a record since somebody last took them away.
+    news: Option<Vec<u64>>,
     /// Sticky: whether any record has ever been of a device, and whether any had attributes.
     special: (bool, bool),
 }
@@ -85,7 +87,7 @@ impl Owners {
             names.give_up();
         }
         let mut owners =
-            Self { log, files, by_key, lower, is_one_file_system, live_bytes: 0, names, special };
+            Self { log, files, by_key, lower, is_one_file_system, live_bytes: 0, names, news: None, special };
         entries.into_iter().for_each(|entry| owners.apply(entry));
         Ok(owners)
     }
@@ -104,6 +106,17 @@ impl Owners {
         // It has a name that its layer's index does not tell.
         if untold.values().any(|links| *links > 0) {
             self.names.give_up();
+        }
+    }
+
+    /// The inodes of all files with a record that were not told before, removed ones included.
+    pub fn news(&mut self) -> Vec<u64> {
+        match &mut self.news {
+            Some(news) => std::mem::take(news),
+            None => {
+                self.news = Some(Vec::new());
+                self.by_key.keys().map(|key| key.inode).chain(self.lower.keys().copied()).collect()
+            }
         }
     }
 
@@ -221,6 +234,9 @@ impl Owners {
                 };
                 self.by_key.insert(key, place);
                 self.by_key.insert(Key { inode: also, ..key }, place);
+                if let Some(news) = &mut self.news {
+                    news.extend([key.inode, also]);
+                }
             }
         }
     }

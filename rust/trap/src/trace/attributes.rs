@@ -85,6 +85,7 @@ pub(super) fn fchmodat2(tracer: &mut Tracer, call: &Call) -> Outcome {
 }
 
 pub(super) fn change_mode(tracer: &mut Tracer, call: &Call, mut spot: Spot, mode: u32) -> Outcome {
+    tracer.reconsider(&spot);
     let stat = super::stat::found(tracer, &spot)?;
     if type_of(&stat) == FileType::Symlink {
         return Err(Errno::OPNOTSUPP);
@@ -276,6 +277,7 @@ pub(super) fn lsetxattr(tracer: &mut Tracer, call: &Call) -> Outcome {
 }
 
 pub(super) fn set(tracer: &mut Tracer, call: &Call, mut spot: Spot) -> Outcome {
+    tracer.reconsider(&spot);
     let name = attributes::name(call.text(1)?)?;
     if call.long(3) > LARGEST_VALUE as u64 {
         return Err(Errno::TOOBIG);
@@ -302,11 +304,15 @@ pub(super) fn set(tracer: &mut Tracer, call: &Call, mut spot: Spot) -> Outcome {
     }
     let facts = tracer.facts(&spot, &stat);
     let known = tracer.world.owners.find(tracer.file_system(&spot.path, &stat), &stat);
+    let is_known = known.is_some();
     let mut record = known.cloned().unwrap_or_else(|| Record::owned(facts.uid, facts.gid));
     let mode = attributes::set(tracer.world.caller(call)?, facts, &mut record, (name, value), flags)?;
     let now = bring_up(tracer, &mut spot)?;
     if let Some(mode) = mode {
         rustix::fs::chmodat(CWD, &spot.host[..], Mode::from_raw_mode(mode), AtFlags::empty())?;
+    }
+    if record.says_nothing() && !is_known {
+        return DONE;
     }
     let key = crate::owners::Key::of(tracer.file_system(&spot.path, &now), &now);
     tracer.world.owners.set(key, key.inode, record).map_err(crate::call::errno)?;
@@ -400,6 +406,7 @@ pub(super) fn lremovexattr(tracer: &mut Tracer, call: &Call) -> Outcome {
 }
 
 pub(super) fn remove(tracer: &mut Tracer, call: &Call, mut spot: Spot) -> Outcome {
+    tracer.reconsider(&spot);
     let name = attributes::name(call.text(1)?)?;
     let stat = super::stat::found(tracer, &spot)?;
     match keeper(&name) {

@@ -10,7 +10,7 @@ use super::{Action, Argument, Outcome, Run, Tracer};
 use crate::call::Call;
 use crate::credentials::capability;
 use crate::permission::{EXECUTE, READ};
-use crate::union::{parent, Follow, Item, Spot};
+use crate::union::{parent, Follow, Item, Source, Spot};
 use crate::view::HERE;
 
 /// A list that is being read.
@@ -54,12 +54,17 @@ fn read(tracer: &mut Tracer, call: &Call, encode: fn(&Item, u64) -> Vec<u8>) -> 
     let Some(path) = tracer.reverse(&host) else { return Ok(Action::Pass) };
     let index = tracer.union.mount_of(&path);
     let spot = tracer.union.at_mount(index, &path)?;
-    if !spot.is_directory() || tracer.union.is_listed_by_kernel(&spot) {
+    let is_whole = host == spot.host || !matches!(tracer.union.mounts[index].source, Source::Union(_));
+    if !spot.is_directory() || is_whole && tracer.union.is_listed_by_kernel(&spot) {
         return Ok(Action::Pass);
     }
     let position = position(tracer, call, descriptor)?;
     let key = (tracer.process_of(call), descriptor);
     let is_known = tracer.listings.get(&key).is_some_and(|listing| listing.path == path);
+    if position != 0 && !tracer.listings.values().any(|listing| listing.path == path) {
+        // The kernel began with it, before the directory had a second part.
+        return Ok(Action::Pass);
+    }
     if position == 0 || !is_known {
         let items = everything(tracer, &spot)?;
         tracer.listings.insert(key, Listing { path, items });

@@ -12,6 +12,7 @@ use duckweed_sys::ptrace::{self, Registers, Resume};
 
 use super::program::{Elf, Next};
 use super::scratch::{PIECE, SIZE};
+use super::sites::Patched;
 use super::tracee::Memory;
 use super::{gone, Tracer};
 
@@ -63,6 +64,8 @@ pub(super) struct Start {
     rows: usize,
     next: Next,
     bias: u64,
+    /// The rows that put the handler there, which may fail.
+    sites: std::ops::Range<usize>,
 }
 
 type Row = [u64; 8];
@@ -103,7 +106,8 @@ impl Tracer {
         if is_first {
             self.learn_given_terminals(pid);
         }
-        let start = begin(pid, next)?;
+        let sites = self.sites.as_ref().filter(|_| self.is_root(pid)).map(|sites| &sites.path[..]);
+        let start = begin(pid, next, sites)?;
         if let Some(tracee) = self.tracees.get_mut(&pid) {
             tracee.start = Some(start);
         }
@@ -121,7 +125,8 @@ impl Tracer {
         let result = |index: usize| {
             i64::from_ne_bytes(results[index * 64..index * 64 + 8].try_into().unwrap_or_default())
         };
-        if (0..start.rows).any(|index| (-4095..0).contains(&result(index))) {
+        let failed = |index: usize| (-4095..0).contains(&result(index));
+        if (0..start.rows).any(|index| failed(index) && !start.sites.contains(&index)) {
             return Err(io::Error::from_raw_os_error(libc::ENOEXEC));
         }
         let scratch = result(0) as u64;
@@ -135,7 +140,8 @@ impl Tracer {
         memory::write(pid, name_at, &name)?;
         self.tell(pid, &start, name_at)?;
         if let Some(tracee) = self.tracees.get_mut(&pid) {
-            tracee.memory = std::rc::Rc::new(Memory::at(scratch));
+            let has_handler = !start.sites.is_empty() && !start.sites.clone().any(failed);
+            tracee.memory = std::rc::Rc::new(Memory::at(scratch, Patched::new(has_handler)));
         }
         ptrace::set_registers(pid, &start.registers)?;
         ptrace::resume(pid, Resume::Continue, 0)
@@ -190,12 +196,20 @@ fn auxiliary_vector(pid: i32, stack: u64) -> io::Result<u64> {
     }
 }
 
-fn begin(pid: i32, next: Next) -> io::Result<Start> {
+fn begin(pid: i32, next: Next, sites: Option<&[u8]>) -> io::Result<Start> {
     let registers = ptrace::registers(pid)?;
     let mut rows = vec![row(libc::SYS_mmap, [0, SIZE, READ_WRITE, ANONYMOUS, NONE, 0], false)];
+    let first = rows.len();
     let mut text = next.name.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
     text.truncate(15);
     text.resize(16, 0);
+    if let Some(path) = sites {
+        let at = text.len() as u64;
+        text.extend_from_slice(path);
+        text.push(0);
+        put_handler(&mut rows, at);
+    }
+    let sites = first..rows.len();
     let host_at = text.len() as u64;
     let mut bias = 0;
     if let Some((host, elf)) = &next.beside {
@@ -212,8 +226,7 @@ fn begin(pid: i32, next: Next) -> io::Result<Start> {
     let text_at = table + rows.len() as u64 * 64;
     for row in &mut rows {
         match row[0] as i64 {
-            libc::SYS_prctl => row[2] = text_at,
-            libc::SYS_openat => row[2] = text_at + host_at,
+            libc::SYS_prctl | libc::SYS_openat => row[2] += text_at,
             _ => {}
         }
     }
@@ -227,7 +240,25 @@ fn begin(pid: i32, next: Next) -> io::Result<Start> {
         ptrace::poke(pid, at, u64::from_ne_bytes(chunk.try_into().unwrap_or_default()))?;
     }
     ptrace::set_registers(pid, &Registers { rbx: table, orig_rax: NONE, ..registers })?;
-    Ok(Start { registers, entry, table, rows: count, next, bias })
+    Ok(Start { registers, entry, table, rows: count, next, bias, sites })
+}
+
+/// Rows that map the handler, its table, its own memory and the room for stubs.
+fn put_handler(rows: &mut Vec<Row>, path_at: u64) {
+    use duckweed_sites::layout::{
+        PRIVATE, PRIVATE_SIZE, STUBS, STUBS_SIZE, TABLE, TABLE_SIZE, TEXT, TEXT_SIZE,
+    };
+    let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as u64;
+    rows.push(row(libc::SYS_openat, [libc::AT_FDCWD as u64, path_at, flags, 0, 0, 0], true));
+    let place = libc::MAP_FIXED_NOREPLACE as u64;
+    let (read, run) = (libc::PROT_READ as u64, (libc::PROT_READ | libc::PROT_EXEC) as u64);
+    let (private, shared) = (libc::MAP_PRIVATE as u64 | place, libc::MAP_SHARED as u64 | place);
+    let nothing = ANONYMOUS | place;
+    rows.push(row(libc::SYS_mmap, [TEXT, TEXT_SIZE, run, private, KEPT, 0], false));
+    rows.push(row(libc::SYS_mmap, [TABLE, TABLE_SIZE, read, shared, KEPT, TEXT_SIZE], false));
+    rows.push(row(libc::SYS_mmap, [PRIVATE, PRIVATE_SIZE, READ_WRITE, nothing, NONE, 0], false));
+    rows.push(row(libc::SYS_mmap, [STUBS, STUBS_SIZE, run, nothing, NONE, 0], false));
+    rows.push(row(libc::SYS_close, [KEPT, 0, 0, 0, 0, 0], false));
 }
 
 /// Rows that map a program's segments as the kernel does; answers with where it is put.

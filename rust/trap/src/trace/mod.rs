@@ -32,6 +32,7 @@ mod processes;
 mod program;
 mod scratch;
 mod short;
+mod sites;
 mod sockets;
 mod start;
 mod stat;
@@ -177,6 +178,7 @@ pub struct Tracer {
     again: Option<Run>,
     /// The arguments that it was run with.
     ran: [u64; 6],
+    sites: Option<sites::Sites>,
     /// The container's first process.
     init: i32,
     is_ending: bool,
@@ -205,6 +207,7 @@ impl Tracer {
             gate: None,
             again: None,
             ran: [0; 6],
+            sites: None,
             init: 0,
             is_ending: false,
             trace_unknown: std::env::var_os("DUCKWEED_TRACE_UNKNOWN").is_some(),
@@ -315,6 +318,7 @@ impl Tracer {
     fn take_in(&mut self, arrival: &Arrival) -> io::Result<()> {
         if arrival.pid == 0 {
             self.union.forget_all();
+            self.tell_sites();
             return Ok(());
         }
         ptrace::seize(arrival.pid)?;
@@ -377,6 +381,9 @@ impl Tracer {
             // Its registers are not the program's.
             pending.signals.push(signal);
             return ptrace::resume(pid, pending.to_begin(), 0);
+        }
+        if self.is_fault_of_handler(pid, signal)? {
+            return Ok(());
         }
         ptrace::resume(pid, Resume::Continue, signal)
     }
@@ -470,6 +477,7 @@ impl Tracer {
         let number = registers.orig_rax as i64;
         let outcome = self.decide(number, &call);
         self.settle();
+        self.follow_up(number, &call, &registers);
         match outcome {
             Ok(Action::Pass) => ptrace::resume(pid, Resume::Continue, 0),
             Ok(Action::Answer(value)) => answer(pid, registers, value),
@@ -509,6 +517,8 @@ impl Tracer {
         for Copied { was, now } in copied {
             let Ok(is) = crate::union::lstat(&now) else { continue };
             self.origins.insert(stat::identity(&is), stat::origin(&self.origins, &was));
+            self.mark_sites(&[is.stx_ino, was.stx_ino]);
+            self.forget_site(&is);
             if let Some(record) = self.world.owners.find_lower(0, &was).cloned() {
                 let key = Key::of(0, &is);
                 let _ = self.world.owners.set(key, key.inode, record);
@@ -543,6 +553,7 @@ impl Tracer {
             self.ran = [now.rdi, now.rsi, now.rdx, now.r10, now.r8, now.r9];
             after(self, &pending.call, &mut result);
             self.settle();
+            self.tell_sites();
         }
         if let (Some(slot), Some(tracee)) = (pending.slot.take(), self.tracees.get(&pid)) {
             tracee.memory.give_back(slot);

@@ -108,6 +108,7 @@ pub(super) fn handler(number: usize) -> Option<Handler> {
         libc::SYS_setdomainname => system::setdomainname,
         libc::SYS_capget => ids::capget,
         libc::SYS_prctl => ids::prctl,
+        libc::SYS_seccomp => ids::seccomp,
         libc::SYS_kill => processes::kill,
         libc::SYS_tkill => processes::tkill,
         libc::SYS_tgkill | libc::SYS_rt_tgsigqueueinfo => processes::tgkill,

@@ -44,13 +44,26 @@ pub(super) fn fstat(tracer: &mut Tracer, call: &Call) -> Outcome {
 
 pub(super) fn newfstatat(tracer: &mut Tracer, call: &Call) -> Outcome {
     let flags = call.int(3);
-    let path = if call.long(1) == 0 { Vec::new() } else { call.text(1)? };
+    let path = path_of(call, flags)?;
     if path.is_empty() && flags & libc::AT_EMPTY_PATH != 0 {
         let (found, is_root) = of_descriptor(tracer, call, call.int(0))?;
         return answer(tracer, call, &found, is_root, 2);
     }
     let spot = tracer.place(call, call.int(0), &path, follow(flags))?;
     tell(tracer, call, &spot, 2)
+}
+
+/// The path of a call with flags; none at all is an empty one where that means something.
+fn path_of(call: &Call, flags: i32) -> Result<Vec<u8>, Errno> {
+    const SYNC: i32 = libc::AT_STATX_FORCE_SYNC | libc::AT_STATX_DONT_SYNC;
+    let known = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT | libc::AT_EMPTY_PATH | SYNC;
+    if flags & !known != 0 || flags & SYNC == SYNC {
+        return Err(Errno::INVAL);
+    }
+    if call.long(1) == 0 && flags & libc::AT_EMPTY_PATH != 0 {
+        return Ok(Vec::new());
+    }
+    call.text(1)
 }
 
 fn follow(flags: i32) -> Follow {
@@ -63,7 +76,7 @@ fn follow(flags: i32) -> Follow {
 
 pub(super) fn statx(tracer: &mut Tracer, call: &Call) -> Outcome {
     let flags = call.int(2);
-    let path = if call.long(1) == 0 { Vec::new() } else { call.text(1)? };
+    let path = path_of(call, flags)?;
     let mut of_process = None;
     let (found, is_root) = if path.is_empty() && flags & libc::AT_EMPTY_PATH != 0 {
         of_descriptor(tracer, call, call.int(0))?
@@ -106,6 +119,7 @@ fn steady(tracer: &mut Tracer, spot: &Spot, found: &mut Statx) {
     if spot.is_directory() && spot.is_upper && spot.trees > 1 {
         if let Some(below) = tracer.union.below(spot).and_then(|host| crate::union::lstat(&host).ok()) {
             tracer.origins.insert(identity(found), identity(&below));
+            tracer.mark_sites(&[found.stx_ino]);
         }
     }
 }

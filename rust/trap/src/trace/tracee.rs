@@ -108,6 +108,8 @@ pub(super) struct Memory {
     /// 0: there is none.
     pub scratch: Cell<u64>,
     used: Cell<u32>,
+    /// Its patched call sites.
+    pub sites: super::sites::Patched,
 }
 
 /// How many pieces the memory has.
@@ -116,11 +118,11 @@ const SLOTS: u32 = 7;
 impl Memory {
     /// The same memory in a new address space, nothing of it in use.
     pub fn fork(&self) -> Self {
-        Self { scratch: self.scratch.clone(), used: Cell::new(0) }
+        Self { scratch: self.scratch.clone(), used: Cell::new(0), sites: self.sites.clone() }
     }
 
-    pub fn at(address: u64) -> Self {
-        Self { scratch: Cell::new(address), used: Cell::new(0) }
+    pub fn at(address: u64, sites: super::sites::Patched) -> Self {
+        Self { scratch: Cell::new(address), used: Cell::new(0), sites }
     }
 
     /// A piece that nobody uses.

@@ -8,7 +8,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::stack::{Kind, OPAQUE};
-use super::{is_whiteout, join, lstat, parent, type_of, Source, Spot, Union};
+use super::{is_whiteout, join, lstat, parent, type_of, Changed, Source, Spot, Union};
 
 /// A file that was copied up: what it was, and where it is now.
 #[derive(Debug)]
@@ -36,6 +36,7 @@ impl Union {
         let to = [&upper[..], &inside].concat();
         let (was, above) = (lstat(&spot.host)?, lstat(parent(&to)).ok());
         if spot.kind == Kind::Directory {
+            self.changed.push(Changed::BroughtUp(spot.path.clone()));
             rustix::fs::mkdirat(CWD, &to[..], Mode::from_raw_mode(0o700))?;
             finish_copy(&spot.host, &to, &was)?;
         } else {
@@ -159,6 +160,9 @@ impl Union {
         if self.is_read_only(&spot.path) {
             return Err(Errno::ROFS);
         }
+        if spot.kind != Kind::Other {
+            self.changed.push(Changed::Moved(spot.path.clone(), spot.is_directory()));
+        }
         if !matches!(self.mounts[spot.mount].source, Source::Union(_)) {
             let flags = if is_directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
             return rustix::fs::unlinkat(CWD, &spot.host[..], flags);
@@ -199,6 +203,8 @@ impl Union {
         copied: &mut Vec<Copied>,
     ) -> Result<(), Errno> {
         self.may_rename(old, new, flags)?;
+        let moved = [&*old, new].into_iter().filter(|spot| matches!(spot.kind, Kind::Directory | Kind::Link));
+        self.changed.extend(moved.map(|spot| Changed::Moved(spot.path.clone(), spot.is_directory())));
         if !matches!(self.mounts[old.mount].source, Source::Union(_)) {
             return rustix::fs::renameat_with(CWD, &old.host[..], CWD, &new.host[..], flags);
         }

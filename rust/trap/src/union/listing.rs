@@ -54,10 +54,8 @@ impl Union {
             return true;
         }
         match &self.mounts[spot.mount].source {
-            Source::Union(stack) => {
-                // An upper tree alone has no whiteouts, but for those that hide nothing any more.
-                spot.trees <= 1 && (!spot.is_upper || stack.lower.is_empty())
-            }
+            // Who reads it by itself must come to the same answer.
+            Source::Union(_) => self.anatomy(spot).is_some_and(|anatomy| anatomy.is_listed),
             Source::Tree(_) => true,
             Source::Proc => !is_top_of_proc(&spot.path, &self.mounts[spot.mount].at),
         }

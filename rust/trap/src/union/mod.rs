@@ -9,6 +9,7 @@
 //! Every change of the container's files goes through the tracer, one at a time. So what was once looked up
 //! stays true until the tracer itself changes it, and is remembered ([`Stack`]).
 
+mod anatomy;
 mod change;
 mod listing;
 mod stack;
@@ -17,6 +18,7 @@ mod walk;
 use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, CWD};
 use rustix::io::Errno;
 
+pub use anatomy::{Anatomy, Changed};
 pub use change::Copied;
 pub use listing::Item;
 pub use stack::{Kind, Stack, Tree};
@@ -65,6 +67,8 @@ pub struct Union {
     pub work: Vec<u8>,
     /// For names in `work`.
     pub serial: u64,
+    /// What has become of directories since somebody last looked.
+    pub changed: Vec<Changed>,
 }
 
 impl Union {
@@ -132,6 +136,7 @@ impl Union {
                 stack.forget_all();
             }
         }
+        self.changed.push(Changed::Everything);
     }
 
     /// A new name in the work directory.

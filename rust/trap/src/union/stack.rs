@@ -52,13 +52,15 @@ pub struct Stack {
     pub upper: Option<Tree>,
     /// The lower trees may change behind our back: nothing is remembered.
     pub is_volatile: bool,
+    /// Programs change the upper tree by themselves: of it nothing is remembered.
+    pub is_shared: bool,
     nodes: Vec<Node>,
 }
 
 impl Stack {
     /// A stack of these trees.
     pub fn new(lower: Vec<Tree>, upper: Option<Tree>, is_volatile: bool) -> Self {
-        Self { lower, upper, is_volatile, nodes: Vec::new() }
+        Self { lower, upper, is_volatile, is_shared: false, nodes: Vec::new() }
     }
 
     pub(super) fn forget_all(&mut self) {
@@ -92,8 +94,15 @@ impl Stack {
 
     /// The node of a name in a directory; `path` is the whole path from the mount point.
     pub(super) fn child(&mut self, directory: u32, name: &[u8], path: &[u8]) -> u32 {
-        if let Some(id) = self.nodes[directory as usize].children.get(name) {
-            return *id;
+        if let Some(id) = self.nodes[directory as usize].children.get(name).copied() {
+            if self.is_shared && self.nodes[directory as usize].is_upper {
+                let now = self.look_up(directory, path);
+                let known = &mut self.nodes[id as usize];
+                if (known.kind, known.is_upper, &known.lower) != (now.kind, now.is_upper, &now.lower) {
+                    *known = now;
+                }
+            }
+            return id;
         }
         let node = self.look_up(directory, path);
         let id = self.nodes.len() as u32;
@@ -143,7 +152,7 @@ impl Stack {
         }
     }
 
-    fn is_opaque(&self, tree: &Tree, path: &[u8]) -> bool {
+    pub(super) fn is_opaque(&self, tree: &Tree, path: &[u8]) -> bool {
         let host = [&tree.root[..], path].concat();
         let mut value = [0; 4];
         tree.opaque.contains(path)
