@@ -100,3 +100,34 @@ assert count[0] > 10; print("whole")
 """
     done = pod("run", "--rm", "host", "/usr/bin/python3", "-c", script)
     assert done.stdout == "whole\n", done.stderr
+
+
+def test_lists_of_sockets_are_about_the_containers_own(pod: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as outside:
+        script = """
+import socket
+own = socket.create_server(("0.0.0.0", 80)); client = socket.create_connection(("127.0.0.1", 80)); peer, _ = own.accept()
+lines = [line.split()[1:4] for line in open("/proc/net/tcp").readlines()[1:]]
+port = f"{client.getsockname()[1]:04X}"
+assert sorted(lines) == sorted([
+    ["00000000:0050", "00000000:0000", "0A"],
+    [f"0100007F:{port}", "0100007F:0050", "01"], ["0100007F:0050", f"0100007F:{port}", "01"],
+]), lines
+assert len(open("/proc/net/unix").readlines()) == 1; print("own")
+"""
+        done = pod("run", "--rm", "host", "/usr/bin/python3", "-c", script)
+        assert done.stdout == "own\n", done.stderr
+        assert outside
+
+
+def test_the_network_of_another_container_is_refused_with_what_to_do(pod: Run) -> None:
+    pod("create", "--name", "holder", "host", "/bin/true", check=True)
+    try:
+        done = pod("run", "--rm", "--network", "container:holder", "host", "/bin/true")
+        assert (
+            done.returncode == 125
+            and "no network namespaces" in done.stderr
+            and "network create" in done.stderr
+        )
+    finally:
+        pod("rm", "holder", check=True)

@@ -40,6 +40,11 @@ def decide_mode(options: Options, place: Place) -> str:
             f"cannot give the container the network `{mode}`: network interfaces are refused here",
             f"use `--network {modes.HOST}`; `duckweed doctor` says more",
         )
+    if mode.startswith(modes.SHARED) and place.isolation == "trap":
+        raise Unsupported(
+            "cannot share the network of another container: the trap isolation has no network namespaces",
+            "put both into a network: `duckweed network create NAME`, and `--network NAME`",
+        )
     if (options.publish or options.publish_all) and not modes.has_link(mode):
         raise UsageError(
             f"conflicting options: port publishing and the network `{mode}`",

@@ -31,6 +31,8 @@ pub enum When {
     PeerCredentials,
     /// IPV6_V6ONLY.
     V6Only,
+    /// A family of sockets other than AF_UNIX.
+    NotUnix,
     /// This argument is RLIMIT_LOCKS, which carries credentials.
     Limit(u8),
 }

@@ -44,6 +44,7 @@
 pub mod caller;
 pub mod front;
 pub mod kinds;
+pub mod listing;
 pub mod neighbours;
 pub mod rewrite;
 pub mod rules;

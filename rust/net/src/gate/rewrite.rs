@@ -167,6 +167,12 @@ impl Rewriter {
         self.most = MOST.max(self.sockets.len() * 2);
     }
 
+    /// What rules there are.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     fn find(&self, caller: &dyn Stopped) -> Option<(u64, Socket)> {
         let inode = caller.socket(caller.argument(0) as i32)?;
         Some((inode, *self.sockets.get(&inode)?))
@@ -299,6 +305,11 @@ impl Rewriter {
             return Err(Errno::AFNOSUPPORT);
         }
         let (options, host) = self.translated(inode, socket, target)?;
+        if options.is_empty() && host == target {
+            // As it stands, and without another stop.
+            self.note(inode, |socket| socket.is_connected = true);
+            return GO_ON;
+        }
         let then: Then = Box::new(move |this, _, ended| {
             // It may be on its way, or go on after a signal.
             let begun = [0, refusal(Errno::INPROGRESS), refusal(Errno::INTR)].contains(&ended.result);
@@ -355,7 +366,11 @@ impl Rewriter {
         if socket.kind.protocol == Protocol::Tcp {
             return with_name_of_a_stream(caller.argument(3));
         }
-        let (options, host) = self.translated(inode, socket, address(caller, at, length)?)?;
+        let target = address(caller, at, length)?;
+        let (options, host) = self.translated(inode, socket, target)?;
+        if options.is_empty() && host == target {
+            return GO_ON;
+        }
         Ok(Step::Run(in_turn(options, Run { arguments: name(4, host), ..Run::default() })))
     }
 

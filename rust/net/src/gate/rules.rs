@@ -483,6 +483,14 @@ impl Rules {
                 return fit(kind.is_v6, canonical(*asked));
             }
         }
+        let everywhere =
+            SocketAddr::new(if real.is_ipv4() { [0_u8; 4].into() } else { [0_u16; 8].into() }, real.port());
+        if let (true, Some(asked)) =
+            (real.ip() == loopback(real.is_ipv6()), self.shown.get(&(kind.protocol, everywhere)))
+        {
+            // A published port of its own.
+            return fit(kind.is_v6, SocketAddr::new(real.ip(), asked.port()));
+        }
         if self.resolver == Some(real) {
             return fit(kind.is_v6, SocketAddr::new(self.addresses.v4.resolver.into(), 53));
         }
@@ -587,6 +595,7 @@ mod tests {
         assert_eq!(place, Place { host: at("0.0.0.0:8080"), is_held: true });
         assert!(!one.bind(TCP4, at("127.0.0.1:80")).unwrap().is_held, "its loopback is not published");
         one.remember(TCP4, at("0.0.0.0:80"), place.host);
+        assert_eq!(one.peer(TCP4, at("127.0.0.1:8080")), at("127.0.0.1:80"));
         assert_eq!(one.connect(TCP4, at("127.0.0.1:80")).unwrap().host, at("127.0.0.1:8080"));
         assert_eq!(one.local(TCP4, at("192.0.2.2:8080"), true), at("10.0.2.100:80"));
         assert_eq!(one.peer(TCP4, at("198.51.100.7:4000")), at("198.51.100.7:4000"));

@@ -6,20 +6,25 @@ use std::rc::Rc;
 
 use duckweed_net::gate::rewrite::{self, Answer, Ended, Kernel, Rewriter, Step, CALLS};
 use duckweed_net::gate::rules::Terms;
-use duckweed_net::gate::{Memory, Rules, Stopped};
+use duckweed_net::gate::{listing, Memory, Rules, Stopped};
 use duckweed_trap::call::Call;
-use duckweed_trap::trace::{Action, Argument, Gate, Run, Tracer};
+use duckweed_trap::trace::{Action, Argument, Gate, Listing, Run, Tracer};
 use rustix::io::Errno;
 
 use crate::seccomp::policy::{find, Machine};
 
-/// The gate with these terms.
-pub(crate) fn of_tracer(terms: Terms) -> Gate {
+/// The gate with these terms, and what it makes of lists of sockets.
+pub(crate) fn of_tracer(terms: Terms) -> (Gate, Listing) {
     let text = std::fs::read_to_string("/proc/sys/net/ipv6/bindv6only").unwrap_or_default();
     let this = Rc::new(RefCell::new(Rewriter::new(Rules::new(terms), text.trim() == "1")));
     let answers: HashMap<i64, Answer> =
         CALLS.iter().filter_map(|(name, answer)| Some((number(name)?, *answer))).collect();
-    Rc::new(move |tracer: &Tracer, number: i64, call: &Call| {
+    let own = Rc::clone(&this);
+    let listing = move |tracer: &Tracer, name: &str, text: &str| match listing::kind_of(name) {
+        Some(kind) => listing::translate(own.borrow().rules(), kind, text, &open_sockets(tracer)),
+        None => String::new(),
+    };
+    let gate = move |tracer: &Tracer, number: i64, call: &Call| {
         let Some(answer) = answers.get(&number) else { return Ok(None) };
         let mut front = this.borrow_mut();
         if front.is_crowded() {
@@ -31,7 +36,8 @@ pub(crate) fn of_tracer(terms: Terms) -> Gate {
             Step::Value(value) => Some(Action::Answer(value)),
             Step::Run(run) => Some(Action::Run(prepared(&this, run))),
         })
-    })
+    };
+    (Rc::new(gate), Rc::new(listing))
 }
 
 fn number(name: &str) -> Option<i64> {

@@ -144,7 +144,8 @@ fn tracer_of(bundle: &Bundle) -> Result<Tracer, StartError> {
     if bundle.block.has_gate() {
         // Whoever has not said where its sockets may go lets them go nowhere.
         let alone = || Terms::alone(Addresses::default(), std::process::id());
-        tracer.gate = Some(crate::gate::of_tracer(bundle.gate.clone().unwrap_or_else(alone)));
+        let (gate, listing) = crate::gate::of_tracer(bundle.gate.clone().unwrap_or_else(alone));
+        (tracer.gate, tracer.listing) = (Some(gate), Some(listing));
     }
     for (point, is_directory) in layout.points {
         // A read-only root has the points that it has.

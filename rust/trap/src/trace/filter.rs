@@ -136,6 +136,12 @@ fn body(fate: Fate) -> Vec<Instruction> {
             end(TRACE),
             end(ALLOW),
         ],
+        Fate::Trace(When::NotUnix) => vec![
+            instruction(LOAD, 0, 0, argument(0).0),
+            instruction(EQUAL, 1, 0, libc::AF_UNIX as u32),
+            end(TRACE),
+            end(ALLOW),
+        ],
         // Multicast groups are joined on interfaces of the machine's.
         Fate::Trace(When::V6Only) => {
             let level = |level: u32, options: &[(u32, u32)]| {

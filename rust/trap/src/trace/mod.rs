@@ -54,7 +54,7 @@ use crate::owners::{Key, Record};
 use crate::table;
 use crate::union::{Copied, Follow, Union};
 use crate::world::World;
-pub use sockets::Gate;
+pub use sockets::{Gate, Listing};
 pub use start::{Arrival, Inbox};
 use tracee::{Process, Tracee};
 
@@ -174,6 +174,8 @@ pub struct Tracer {
     company: company::Company,
     /// Who gives its sockets addresses; `None`: it has the machine's.
     pub gate: Option<Gate>,
+    /// What it sees of sockets in /proc/net, when there is a gate.
+    pub listing: Option<Listing>,
     /// What is run when the call that has just ended is not all.
     again: Option<Run>,
     /// The arguments that it was run with.
@@ -205,6 +207,7 @@ impl Tracer {
             terminals: HashSet::new(),
             company: company::Company::default(),
             gate: None,
+            listing: None,
             again: None,
             ran: [0; 6],
             sites: None,

@@ -30,11 +30,15 @@ pub(super) fn text(tracer: &Tracer, _: &Call, spot: &Spot) -> Result<Option<Vec<
     if names.get(1) == Some(&&b"task"[..]) && names.len() > 3 {
         names.drain(1..3);
     }
-    let [_, name] = names[..] else { return Ok(None) };
     let kernel = || -> Result<String, Errno> {
         let file: OwnedFd =
             rustix::fs::open(&spot.host[..], OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         read_text(&file)
+    };
+    let name = match names[..] {
+        [_, b"net", name] => return tracer.listing(name, kernel),
+        [_, name] => name,
+        _ => return Ok(None),
     };
     Ok(match name {
         b"status" => {

@@ -21,9 +21,12 @@ const LONGEST: usize = 108;
 /// Asked about a call with a number before it is looked at here; `None`: it is none of its business.
 pub type Gate = Rc<dyn Fn(&Tracer, i64, &Call) -> Result<Option<Action>, Errno>>;
 
+/// What a file of /proc/net with this name is to hold instead of this text.
+pub type Listing = Rc<dyn Fn(&Tracer, &str, &str) -> String>;
+
 /// Calls that stop for a gate besides those that stop anyway, and when.
 pub(super) const GATED: &[(i64, When)] = &[
-    (libc::SYS_socket, When::Always),
+    (libc::SYS_socket, When::NotUnix),
     (libc::SYS_listen, When::Always),
     (libc::SYS_recvfrom, When::NonZero(4)),
     (libc::SYS_recvmsg, When::Always),
@@ -70,6 +73,25 @@ impl Tracer {
             Some(gate) => gate(self, number, call),
             None => Ok(None),
         }
+    }
+
+    /// What a file of /proc/net holds; `None`: the kernel's text is right.
+    pub(super) fn listing(
+        &self,
+        name: &[u8],
+        kernel: impl FnOnce() -> Result<String, Errno>,
+    ) -> Result<Option<Vec<u8>>, Errno> {
+        let Some(listing) = &self.listing else { return Ok(None) };
+        let text = match name {
+            b"tcp" | b"tcp6" | b"udp" | b"udp6" => {
+                listing(self, std::str::from_utf8(name).unwrap_or_default(), &kernel()?)
+            }
+            // Of nobody: the heading alone.
+            b"unix" | b"netlink" | b"packet" | b"raw" | b"raw6" | b"icmp" | b"icmp6" | b"udplite"
+            | b"udplite6" | b"ptype" => kernel()?.lines().take(1).map(|line| format!("{line}\n")).collect(),
+            _ => return Ok(None),
+        };
+        Ok(Some(text.into_bytes()))
     }
 
     /// A name that is to be translated.
