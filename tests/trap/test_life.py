@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tarfile
 import time
 from io import BytesIO
@@ -170,8 +171,6 @@ def test_nothing_outlives_the_supervisor(pod: Run, trap_root: Path) -> None:
 
 
 def test_python_programs_run_containers(trap_root: Path, pod: Run) -> None:
-    import sys
-
     here = os.path.dirname(os.path.abspath(__file__))
     program = (
         "import duckweed\nengine = duckweed.Engine()\n"
@@ -278,3 +277,18 @@ def test_a_directory_that_nobody_may_enter_is_committed(pod: Run, trap_root: Pat
     finally:
         pod("rm", "-f", name)
         pod("rmi", "-f", image)
+
+
+@pytest.mark.parametrize("outside", ["trap", "userns"])
+def test_a_container_in_a_container(outside: str, pod: Run, trap_root: Path) -> None:
+    """In a user namespace the trap isolation works again; in the trap isolation nobody can trace, and that is said."""
+    run = pod if outside == "trap" else runner(trap_root)
+    inner = (
+        f"{sys.executable} -m duckweed run --rm --network host host sh -c 'echo inside; cat /srv/mark'"
+    )
+    script = f"export HOME=/root DUCKWEED_ROOT=/srv/store; echo mark > /srv/mark; {inner}"
+    done = run("run", "--rm", "--network", "host", "host", "sh", "-c", script, timeout=100)
+    if outside == "userns":
+        assert done.stdout == "inside\nmark\n", done.stderr
+    else:
+        assert done.returncode == 125 and "cannot run containers here" in done.stderr
