@@ -283,9 +283,7 @@ def test_a_directory_that_nobody_may_enter_is_committed(pod: Run, trap_root: Pat
 def test_a_container_in_a_container(outside: str, pod: Run, trap_root: Path) -> None:
     """In a user namespace the trap isolation works again; in the trap isolation nobody can trace, and that is said."""
     run = pod if outside == "trap" else runner(trap_root)
-    inner = (
-        f"{sys.executable} -m duckweed run --rm --network host host sh -c 'echo inside; cat /srv/mark'"
-    )
+    inner = f"{sys.executable} -m duckweed run --rm --network host host sh -c 'echo inside; cat /srv/mark'"
     script = f"export HOME=/root DUCKWEED_ROOT=/srv/store; echo mark > /srv/mark; {inner}"
     done = run("run", "--rm", "--network", "host", "host", "sh", "-c", script, timeout=100)
     if outside == "userns":

@@ -97,3 +97,25 @@ print(d.recv(9) + d.recv(9))
 """
     done = pod("run", "--rm", "host", "/usr/bin/python3", "-c", program)
     assert done.stdout == "b'12'\n", done.stderr
+
+
+def test_who_sent_a_message_is_told_by_the_ids_inside(pod: Run) -> None:
+    program = """
+import os, socket, struct
+a, b = socket.socketpair(socket.AF_UNIX)
+b.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+mine = os.getpid(), os.getuid(), os.getgid()
+
+def told():
+    return [struct.unpack('3i', data) == mine for level, kind, data in b.recvmsg(9, 99)[1] if kind == 2]
+
+a.send(b'x'); print(told())
+a.sendmsg([b'y'], [(socket.SOL_SOCKET, 2, struct.pack('3i', *mine))]); print(told())
+try:
+    a.sendmsg([b'z'], [(socket.SOL_SOCKET, 2, struct.pack('3i', os.getpid(), 77, 77))]); print('sent')
+except PermissionError:
+    print('refused')
+"""
+    for user, last in (("0:0", "sent"), ("1234:1234", "refused")):
+        done = pod("run", "--rm", "-u", user, "host", "/usr/bin/python3", "-c", program)
+        assert done.stdout.split() == ["[True]", "[True]", last], done.stderr

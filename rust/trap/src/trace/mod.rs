@@ -16,6 +16,7 @@
 //!
 //! Owners, ids and capabilities are those of root emulation ([`crate::owners`], [`crate::credentials`]).
 
+mod ancillary;
 mod attributes;
 mod company;
 mod descriptors;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::{Action, Argument, Outcome, Run, Tracer};
+use super::{ancillary, Action, Argument, Outcome, Run, Tracer};
 use crate::call::Call;
 use crate::permission::WRITE;
 use crate::table::When;
@@ -128,6 +128,16 @@ impl Tracer {
         Ok(address)
     }
 
+    /// The ids of a process as they are inside; of one that is not the container's, by those it has on the host.
+    pub(super) fn inner_ids(&self, pid: i32, host: (u32, u32)) -> Result<(u32, u32), Errno> {
+        if self.is_ours(pid) {
+            let who = self.world.credentials(pid)?;
+            return Ok((who.uid.effective, who.gid.effective));
+        }
+        let ours = self.settings.host_ids;
+        Ok((super::paths::inner_id(host.0, ours.0), super::paths::inner_id(host.1, ours.1)))
+    }
+
     /// Another way to a path: through a link with a short name to its directory.
     fn shorten(&mut self, host: &[u8]) -> Result<Vec<u8>, Errno> {
         let link = self.short.of(parent(host))?;
@@ -174,7 +184,18 @@ pub(super) fn setsockopt(tracer: &mut Tracer, call: &Call) -> Outcome {
 }
 
 pub(super) fn recvmsg(tracer: &mut Tracer, call: &Call) -> Outcome {
-    Ok(tracer.ask_gate(libc::SYS_recvmsg, call)?.unwrap_or(Action::Pass))
+    if let Some(action) = tracer.ask_gate(libc::SYS_recvmsg, call)? {
+        return Ok(action);
+    }
+    // Only who has room for it can be told who sent a message.
+    if u64::from_ne_bytes(call.bytes(1, 48)?[40..].try_into().unwrap_or_default()) == 0 {
+        return Ok(Action::Pass);
+    }
+    Run::default().then(|tracer, call, result| {
+        if *result >= 0 {
+            let _ = ancillary::received(tracer, call);
+        }
+    })
 }
 
 pub(super) fn recvmmsg(tracer: &mut Tracer, call: &Call) -> Outcome {
@@ -253,11 +274,22 @@ pub(super) fn sendmsg(tracer: &mut Tracer, call: &Call) -> Outcome {
         return Ok(action);
     }
     let mut block = call.bytes(1, HEADER)?;
-    let Some(name) = name_in(tracer, call, &block)? else { return Ok(Action::Pass) };
-    let address = tracer.peer(call, &name)?;
-    block[8..12].copy_from_slice(&(address.len() as u32).to_ne_bytes());
-    block.extend_from_slice(&address);
-    Ok(Action::Run(Run { arguments: vec![(1, Argument::Block(block, vec![(0, HEADER)]))], ..Run::default() }))
+    let mut pointers = Vec::new();
+    if let Some(control) = ancillary::sent(tracer, call, &block)? {
+        pointers.push((32, block.len()));
+        block.extend_from_slice(&control);
+        block.resize((block.len() + 7) & !7, 0);
+    }
+    if let Some(name) = name_in(tracer, call, &block)? {
+        let address = tracer.peer(call, &name)?;
+        block[8..12].copy_from_slice(&(address.len() as u32).to_ne_bytes());
+        pointers.push((0, block.len()));
+        block.extend_from_slice(&address);
+    }
+    if pointers.is_empty() {
+        return Ok(Action::Pass);
+    }
+    Ok(Action::Run(Run { arguments: vec![(1, Argument::Block(block, pointers))], ..Run::default() }))
 }
 
 /// Many messages at once go to names in the file system only one by one.
@@ -333,15 +365,7 @@ fn show_peer(tracer: &Tracer, call: &Call) -> Result<(), Errno> {
         return Ok(());
     }
     let words = call.words(3, 3)?;
-    let pid = words[0] as i32;
-    let ours = tracer.settings.host_ids;
-    let ids = match tracer.is_ours(pid) {
-        true => {
-            let who = tracer.world.credentials(pid)?;
-            (who.uid.effective, who.gid.effective)
-        }
-        false => (super::paths::inner_id(words[1], ours.0), super::paths::inner_id(words[2], ours.1)),
-    };
+    let ids = tracer.inner_ids(words[0] as i32, (words[1], words[2]))?;
     let bytes: Vec<u8> = [words[0], ids.0, ids.1].iter().flat_map(|word| word.to_ne_bytes()).collect();
     call.write(3, &bytes)
 }
