@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -172,7 +173,7 @@ POSTGRES = r"""
 bin=$(ls -d /usr/lib/postgresql/*/bin | tail -1); export PATH=$bin:$PATH LC_ALL=C PGHOST=$PWD PGPORT=5999; become=
 if [ "$(id -u)" = 0 ]; then chmod 755 .; chown 65534:65534 .; become='setpriv --reuid 65534 --regid 65534 --clear-groups'; fi
 $become initdb -N -A trust -U postgres -D db > log 2>&1 || tail -3 log; $become pg_ctl -w -s -D db -o "-c listen_addresses= -c unix_socket_directories=$PWD" -l server start || cat server
-pgbench -i -q -U postgres postgres > /dev/null 2>&1; echo $?; pgbench -U postgres -c 2 -t 20 postgres 2>/dev/null | grep processed; psql -U postgres -Atc 'select count(*) from pgbench_accounts; select sum(abalance) = sum(0) from pgbench_tellers limit 0'
+pgbench -i -q -U postgres postgres > /dev/null 2>&1; echo $?; pgbench -U postgres -c 2 -t 20 postgres 2>/dev/null | grep processed; psql -U postgres -Atc 'select count(*) from pgbench_accounts; select count(*) from pgbench_tellers'
 $become pg_ctl -w -s -D db -m fast stop; echo $?; ls db | wc -l; $become pg_controldata -D db | grep 'cluster state'
 """
 
@@ -214,21 +215,21 @@ def boxes(trap_root: Path) -> Iterator[dict[str, tuple[Run, str]]]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_program_says_the_same_everywhere(
-    case: str, boxes: dict[str, tuple[Run, str]], tmp_path: Path
-) -> None:
+def test_a_program_says_the_same_everywhere(case: str, boxes: dict[str, tuple[Run, str]]) -> None:
     needed, script = CASES[case]
     missing = [program for program in needed if not _is_there(program)]
     if missing:
         pytest.skip(f"not installed: {' '.join(missing)}")
     script = f'exec 2>&1; cd "$(mktemp -d)"; {script}'
-    natively = subprocess.run(
-        ["bash", "-c", script],
-        text=True,
-        capture_output=True,
-        env={"PATH": PATH, "HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
-        timeout=120,
-    )
+    # Sockets' paths are short.
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        natively = subprocess.run(
+            ["bash", "-c", script],
+            text=True,
+            capture_output=True,
+            env={"PATH": PATH, "HOME": place, "TMPDIR": place},
+            timeout=120,
+        )
     expected = (natively.returncode, natively.stdout)
     assert "not found" not in natively.stdout and natively.stdout, natively.stdout
     for isolation, (run, name) in boxes.items():
