@@ -73,6 +73,20 @@ def test_a_removed_files_owner_is_not_the_next_ones(shell: Shell) -> None:
     assert shell(script).split() == ["0"] * 9 + ["66"]
 
 
+def test_a_changed_root_holds_for_links_and_dots_too(shell: Shell) -> None:
+    shown = shell("""
+        mkdir -p /c/bin /c/etc /c/tmp; cp /bin/busybox /c/bin/busybox; echo a > /c/etc/f; echo b > /etc/f; chmod 1777 /c/tmp
+        ln -s busybox /c/bin/sh; ln -s /etc/f /c/etc/link; ln -s ../../../../etc/f /c/etc/up; cp /etc/passwd /etc/group /c/etc
+        chroot /c /bin/busybox sh -c 'chown 5:6 /etc/link; stat -L -c "%u %g" /etc/link; chown 7:6 /etc/up; cd /etc; chown -h 8 link;
+            stat -c "%u %g" link f; mkdir -m 700 /tmp/d; echo x > /tmp/d/f; ln -s /tmp/d/f /tmp/l
+            busybox su ann -c "busybox stat -L -c %u /etc/link; busybox cat /tmp/l; echo mine > /tmp/g; busybox ln -s /tmp/g /tmp/h; echo more >> /tmp/h"'
+        stat -c "%n %u %g" /etc/f /c/etc/f /c/tmp/g; cat /c/tmp/g""")
+    assert shown.splitlines() == [
+        *("5 6", "8 0", "7 6", "7", "cat: can't open '/tmp/l': Permission denied"),
+        *("/etc/f 0 0", "/c/etc/f 7 6", "/c/tmp/g 1000 1000", "mine", "more"),
+    ]
+
+
 def test_a_user_is_that_user_and_so_is_what_it_makes(shell: Shell) -> None:
     shown = shell("""su ann -c 'id -u; id -g; id -G; cd; touch f; mkdir d; ln -s f l; mkfifo p; stat -c "%n %u %g" f d l p;
         grep -E "^(Uid|Gid|CapEff)" /proc/self/status; stat -L -c %u /proc/self'""")

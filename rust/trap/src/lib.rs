@@ -37,7 +37,6 @@
 //! - A file of /proc/PID that has another name than one of the emulator's own (threads' directories, `ns`) may be shown as root's.
 //! - SO_PEERCRED says who the other end is now, not who it was at connect.
 //! - 32-bit programs get ENOSYS for every trapped call, x32 for every call.
-//! - In a chroot an absolute symbolic link met by us on root's behalf leads to the container's root.
 //! - Under the trap isolation a directory whose mode keeps its owner out keeps root out, too: to the kernel they are one.
 //! - Where the file system knows no birth times, a record could be taken for a later file's
 //!   when the first was removed by something that is not trapped.

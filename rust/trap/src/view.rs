@@ -5,8 +5,7 @@
 //! one goes through the caller's own /proc entry: `PID/cwd/...` and `PID/fd/N/...` of a /proc
 //! that was opened outside, one walk by the kernel and no descriptor in between.
 //! /proc/self of a path would be ours, so that is spelled out first. A process that
-//! called chroot(2) has its absolute paths walked from `PID/root`; an absolute symbolic link
-//! met on the way still leads to the container's root: one of the things that are approximate.
+//! called chroot(2) is nobody for whom the kernel could walk: see [`crate::walk`].
 
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
@@ -27,8 +26,8 @@ const WANTED: StatxFlags =
 pub struct View {
     /// A /proc of our own pid namespace.
     proc: OwnedFd,
-    /// The mount that is the container's `/`.
-    root_mount: u64,
+    /// The container's `/`: its number, and its mount.
+    root: (u64, u64),
     /// The device of the container's own /proc.
     proc_device: (u32, u32),
     /// What the files of a process in a /proc are called.
@@ -69,7 +68,7 @@ impl View {
         let proc_device = own_proc.map_or((0, 0), |stat| (stat.stx_dev_major, stat.stx_dev_minor));
         let mut view = Self {
             proc,
-            root_mount: root.stx_mnt_id,
+            root: (root.stx_ino, root.stx_mnt_id),
             proc_device,
             proc_names: HashSet::new(),
             upper,
@@ -115,7 +114,7 @@ impl View {
         if let Some(own) = self.own_entry(call, path) {
             return own;
         }
-        if self.is_chrooted {
+        if self.is_elsewhere(call) {
             let full = [format!("{}/root", call.pid).as_bytes(), path].concat();
             return Ok(At { is_beneath_proc: true, path: c_string(full)?, follow });
         }
@@ -138,10 +137,16 @@ impl View {
     /// ESRCH-like ones: it is gone.
     pub fn root_of(&self, call: &Call) -> Result<OwnedFd, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        match self.is_chrooted {
+        match self.is_elsewhere(call) {
             true => rustix::fs::openat(&self.proc, format!("{}/root", call.pid), flags, Mode::empty()),
             false => rustix::fs::open("/", flags, Mode::empty()),
         }
+    }
+
+    /// Whether the caller's root directory is another than the container's.
+    pub fn is_elsewhere(&self, call: &Call) -> bool {
+        let root = || rustix::fs::statx(&self.proc, format!("{}/root", call.pid), AtFlags::empty(), WANTED);
+        self.is_chrooted && root().is_ok_and(|root| (root.stx_ino, root.stx_mnt_id) != self.root)
     }
 
     /// As [`View::at`] for the calls with AT_EMPTY_PATH.
@@ -289,7 +294,7 @@ impl View {
 
     /// The name of a file's file system in keys: 0 is the root's.
     pub fn file_system(&self, stat: &Statx) -> u64 {
-        if stat.stx_mnt_id == self.root_mount {
+        if stat.stx_mnt_id == self.root.1 {
             return 0;
         }
         u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor) | 1 << 63

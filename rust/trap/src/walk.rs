@@ -1,6 +1,6 @@
 //! A path walked for somebody as the kernel walks it (path_resolution(7)): each directory on the way is asked.
 //!
-//! For root the kernel itself may walk, since nothing stops root. For everybody else the way counts: a path is taken
+//! For root the kernel itself may walk, since nothing stops root, unless it called chroot(2). For everybody else the way counts: a path is taken
 //! component by component, through links, and the first directory that may not be searched ends it with EACCES. Where
 //! the kernel would name another reason first, that one is named here. The way above the directory that a walk
 //! begins in is nobody's business: a process may stay where it could no longer get to.
@@ -96,12 +96,14 @@ pub struct Walk<'a> {
     call: &'a Call,
     who: &'a Credentials,
     links: u32,
+    /// `..` ends at another root than the container's.
+    is_elsewhere: bool,
 }
 
 impl<'a> Walk<'a> {
     /// A walk of the call's maker with the rights of `who`.
     pub fn new(world: &'a World, call: &'a Call, who: &'a Credentials) -> Self {
-        Self { world, call, who, links: 0 }
+        Self { world, call, who, links: 0, is_elsewhere: world.view.is_elsewhere(call) }
     }
 
     /// The file that a path means, from a descriptor's directory.
@@ -224,7 +226,7 @@ impl<'a> Walk<'a> {
     }
 
     fn up(&self, here: &Found) -> Result<Found, Errno> {
-        if self.world.view.is_chrooted {
+        if self.is_elsewhere {
             let root = self.root()?;
             if (root.stat.stx_ino, root.stat.stx_mnt_id) == (here.stat.stx_ino, here.stat.stx_mnt_id) {
                 return Ok(root);

@@ -59,12 +59,13 @@ impl World {
         }
     }
 
-    /// Whether the caller is the root that the container began with, to whom the kernel itself gives the right answers.
+    /// Whether the caller is the root that the container began with, to whom the kernel itself gives the right answers,
+    /// and sees the same files as we.
     ///
     /// # Errors
     /// ESRCH: it is gone.
     pub fn is_plain_root(&self, call: &Call) -> Result<bool, Errno> {
-        Ok(self.number(call)? == 0)
+        Ok(self.number(call)? == 0 && !self.view.is_elsewhere(call))
     }
 
     /// Makes a process somebody.

@@ -53,9 +53,9 @@ fn seen(world: &World, call: &Call, naming: Naming) -> Result<Option<(Statx, Sho
     if world.known.are_all_root() && world.owners.is_empty() {
         return Ok(None);
     }
-    let (number, path) = (world.number(call)?, naming.text(call)?);
-    // No way leads to a descriptor.
-    if number == 0 || path.is_none() {
+    let path = naming.text(call)?;
+    let has_way = path.is_some() && !world.is_plain_root(call)?;
+    if !has_way {
         if path.as_deref().is_some_and(|path| !naming.follows() && world.is_unheard_of(path)) {
             return Ok(None);
         }
@@ -63,7 +63,7 @@ fn seen(world: &World, call: &Call, naming: Naming) -> Result<Option<(Statx, Sho
         let Ok(found) = world.view.stat(&at) else { return Ok(None) };
         return Ok(shown(world, &found, || world.view.hold(&at)).map(|shown| (found, shown)));
     }
-    let Found { file, stat } = naming.find(world, call, world.known.get(number))?;
+    let Found { file, stat } = naming.find(world, call, world.caller(call)?)?;
     Ok(shown(world, &stat, || Ok(file)).map(|shown| (stat, shown)))
 }
 
