@@ -955,7 +955,9 @@ fn open_at(place: &mut Place, flags: i32, mode: u64) -> (i64, u32) {
     let is_path = flags & O_PATH != 0;
     let flags = if is_path { flags & (O_PATH | O_CLOEXEC | O_DIRECTORY | O_NOFOLLOW) } else { flags };
     let writes = flags & O_ACCMODE != 0 || flags & (O_CREAT | O_TRUNC) != 0;
-    if writes && (place.flags & WRITE == 0 || flags & O_CREAT != 0 && place.flags & CREATE == 0) {
+    // What a directory further down hands on to new files is not known here.
+    let may_create = place.flags & CREATE != 0 && !place.is_deep;
+    if writes && (place.flags & WRITE == 0 || flags & O_CREAT != 0 && !may_create) {
         return (SLOW, 0);
     }
     let open = |(directory, name): (i32, *const u8), flags: i32| {

@@ -121,6 +121,8 @@ pub(super) fn fchownat(tracer: &mut Tracer, call: &Call) -> Outcome {
 }
 
 pub(super) fn give(tracer: &mut Tracer, call: &Call, mut spot: Spot, uid: u32, gid: u32) -> Outcome {
+    // What is made in a setgid directory gets its group.
+    tracer.reconsider(&spot);
     let stat = super::stat::found(tracer, &spot)?;
     let (who, facts) = (tracer.world.caller(call)?, tracer.facts(&spot, &stat));
     let (owner, group, mode) = (facts.uid, facts.gid, facts.mode & 0o7777);
