@@ -134,6 +134,24 @@ def test_a_running_container_joins_and_leaves(
     assert ask(duckweed, one, "print(tcp('guest'))") == "gaierror"
 
 
+def test_a_container_without_networks_joins_one_while_it_runs_where_a_tracer_answers(
+    duckweed: Run, network: Callable[..., str], start: Start
+) -> None:
+    lan = network()
+    one = start(f"NAME = 'one'\n{SERVER}", "--network", lan)
+    two = start(f"NAME = 'two'\n{SERVER}", "--network", "gate")
+    joined = duckweed("network", "connect", lan, two)
+    if not duckweed.sees_peers:  # type: ignore[attr-defined]
+        assert joined.returncode == 1 and "cannot be combined" in joined.stderr
+        return
+    assert joined.returncode == 0, joined.stderr
+    assert ask_all(duckweed, two, f"tcp('{one}')[:4]", "tcp('127.0.0.1')") == ["one ", "two 127.0.0.1"]
+    assert ask(duckweed, one, f"print(tcp('{two}')[:3])") == "two"
+    duckweed("network", "disconnect", lan, two, check=True)
+    assert ask(duckweed, two, f"print(tcp('{one}'))") == "gaierror"
+    assert duckweed("inspect", "-f", "{{.HostConfig.NetworkMode}}", two).stdout == "gate\n"
+
+
 def test_names_are_asked_over_tcp_too_and_the_host_is_there(
     duckweed: Run, network: Callable[..., str], start: Start, serve: Serve
 ) -> None:

@@ -184,7 +184,11 @@ class Plan:
 
         wishes = membership.wishes(options, ports.exposed(self.config, options.expose))
         # Without interfaces every network is one of sockets that are told where they may go.
-        return wishes if self.place.link else {**wishes, "socket_gate": True}
+        if not self.place.link:
+            wishes["socket_gate"] = True
+            # A tracer sees who answers, so the container can ask a name server of its own, and join later.
+            wishes["name_server"] = self.place.isolation == "trap"
+        return wishes
 
     def record(self, ephemeral: bool) -> dict[str, Any]:
         """container.json."""
@@ -234,7 +238,13 @@ class Plan:
     def texts(self) -> dict[str, str]:
         """What stands in the container's /etc/resolv.conf, /etc/hostname and /etc/hosts."""
         options = self.options
-        resolver = resolver_file(options.network, options.dns, options.dns_search, options.dns_option)
+        resolver = resolver_file(
+            options.network,
+            options.dns,
+            options.dns_search,
+            options.dns_option,
+            has_name_server=self.place.isolation == "trap",
+        )
         hosts = hosts_file(
             self.hostname, options.domainname, options.network, options.add_host, self.own_address
         )

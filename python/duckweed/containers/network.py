@@ -150,10 +150,17 @@ def hosts_file(
     return text + "".join(f"{host_address(network, address)}\t{name}\n" for name, address in extra)
 
 
-def resolver_file(network: str, dns: Sequence[str], search: Sequence[str], options: Sequence[str]) -> str:
+def resolver_file(
+    network: str,
+    dns: Sequence[str],
+    search: Sequence[str],
+    options: Sequence[str],
+    *,
+    has_name_server: bool = False,
+) -> str:
     """What /etc/resolv.conf holds: our own name server, which asks the host's (or those of `--dns`), with the
-    host's search list; on the host's network, and through the gate, its file with `--dns*` laid over it;
-    without a network `--dns*` alone.
+    host's search list; on the host's network, and through the gate (unless `has_name_server` there), its
+    file with `--dns*` laid over it; without a network `--dns*` alone.
     """
     lines: list[str] = []
     if (
@@ -166,7 +173,7 @@ def resolver_file(network: str, dns: Sequence[str], search: Sequence[str], optio
                 lines = file.read().splitlines()
         except OSError:
             pass
-    asks_us = has_link(network) and network != GATE
+    asks_us = has_link(network) and (network != GATE or has_name_server)
     if asks_us:
         lines = [line for line in lines if line.split(None, 1)[:1] in (["search"], ["domain"], ["options"])]
         dns = [RESOLVER]

@@ -8,7 +8,7 @@ import time
 
 from duckweed.containers import membership, supervisor
 from duckweed.containers.claim import Claim
-from duckweed.containers.network import BRIDGE, is_named
+from duckweed.containers.network import BRIDGE, GATE, is_named
 from duckweed.errors import Conflict, StartError, Unsupported, WrongState
 from duckweed.store import scratch
 from duckweed.store.networks import MTU_OPTION, Network, Networks
@@ -159,13 +159,14 @@ class NetworkCollection:
                 f"choose it at the start: `duckweed run --network {network.name}`",
             )
         mode = (document.get("HostConfig") or {}).get("NetworkMode") or ""
-        if not (is_named(mode) or mode == BRIDGE):
+        link = document.get("link") or {}
+        if not (is_named(mode) or mode == BRIDGE or (mode == GATE and link.get("name_server"))):
             raise Conflict(
                 f"container {container.name} has the network `{mode}`, which cannot be combined with others",
                 "make the container with `--network NAME`",
             )
         joined = dict(document.get("networks") or {})
-        if container.state().running and not joined:
+        if container.state().running and not joined and not link.get("name_server"):
             raise WrongState(
                 f"cannot {verb} {container.name} while it runs: it was started without a named network",
                 f"`duckweed stop {container.name}`, {verb} it, and start it again",
@@ -188,7 +189,7 @@ class NetworkCollection:
 
     def _rewrite(self, container: Container, document: dict[str, Any], joined: dict[str, Any]) -> None:
         """container.json and config.json with other networks."""
-        mode = next(iter(joined), BRIDGE)
+        mode = next(iter(joined), GATE if (document.get("link") or {}).get("name_server") else BRIDGE)
         document["HostConfig"] = {**document["HostConfig"], "NetworkMode": mode}
         document["networks"] = joined
         path = f"{container.directory}/config.json"

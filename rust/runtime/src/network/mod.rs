@@ -41,6 +41,8 @@ pub struct Network {
     /// No link: its sockets are the host's, told where they may go.
     #[serde(rename = "socket_gate")]
     pub gate: bool,
+    /// A container without a link has a name server of ours all the same.
+    pub name_server: bool,
     /// Behind the gate there is nobody but the container itself.
     pub alone: bool,
     /// Name servers to ask instead of the host's.

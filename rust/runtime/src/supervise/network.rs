@@ -90,7 +90,7 @@ fn behind_gate(
     let number = u32::from_ne_bytes(number);
     let mut terms = outlet.terms(network, number);
     let mut opened = None;
-    if !network.networks.is_empty() {
+    if network.name_server || !network.networks.is_empty() {
         neighbours::prepare(&place.container, number)
             .and_then(|()| neighbours::Store::open(&place.store, &place.id))
             .map(|known| terms.neighbours = Some(Arc::new(known)))
