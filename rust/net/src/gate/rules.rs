@@ -443,12 +443,7 @@ impl Rules {
             };
         }
         // Accepted at a port that was bound everywhere: the address is the one that the client used.
-        let everywhere: IpAddr = if real.is_ipv4() { [0_u8; 4].into() } else { [0_u16; 8].into() };
-        let dual: IpAddr = [0_u16; 8].into();
-        let port = [everywhere, dual]
-            .iter()
-            .find_map(|any| self.shown.get(&(kind.protocol, SocketAddr::new(*any, real.port()))))
-            .map_or(real.port(), SocketAddr::port);
+        let port = self.everywhere(kind.protocol, real).unwrap_or(real.port());
         let address = match real.ip() {
             any if any.is_unspecified() => any,
             IpAddr::V4(own) if self.own_kind(own).is_some() => return self.own_seen(kind, own, port),
@@ -474,6 +469,16 @@ impl Rules {
         own.into_iter().find(|address| address.is_ipv6() == is_v6).unwrap_or_else(|| loopback(is_v6))
     }
 
+    /// The container's port of which `host` is one address, when it is bound to all.
+    fn everywhere(&self, protocol: Protocol, host: SocketAddr) -> Option<u16> {
+        let old: IpAddr = [0_u8; 4].into();
+        // A socket of IPv6 takes IPv4, too.
+        let all = [[0_u16; 8].into(), old];
+        let asked =
+            |any| self.shown.get(&(protocol, SocketAddr::new(any, host.port()))).map(SocketAddr::port);
+        all.into_iter().take(if host.is_ipv4() { 2 } else { 1 }).find_map(asked)
+    }
+
     /// What a socket is told of the other end.
     #[must_use]
     pub fn peer(&self, kind: Kind, host: SocketAddr) -> SocketAddr {
@@ -483,13 +488,10 @@ impl Rules {
                 return fit(kind.is_v6, canonical(*asked));
             }
         }
-        let everywhere =
-            SocketAddr::new(if real.is_ipv4() { [0_u8; 4].into() } else { [0_u16; 8].into() }, real.port());
-        if let (true, Some(asked)) =
-            (real.ip() == loopback(real.is_ipv6()), self.shown.get(&(kind.protocol, everywhere)))
-        {
-            // A published port of its own.
-            return fit(kind.is_v6, SocketAddr::new(real.ip(), asked.port()));
+        let is_here = real.ip() == loopback(real.is_ipv6());
+        if let Some(port) = self.everywhere(kind.protocol, real).filter(|_| is_here) {
+            // Published, or of a socket for datagrams to everybody.
+            return fit(kind.is_v6, SocketAddr::new(real.ip(), port));
         }
         if self.resolver == Some(real) {
             return fit(kind.is_v6, SocketAddr::new(self.addresses.v4.resolver.into(), 53));
@@ -643,6 +645,11 @@ mod tests {
         one.remember(UDP4, at("0.0.0.0:5353"), at("0.0.0.0:40000"));
         assert_eq!(one.connect(UDP4, at("127.0.0.1:5353")).unwrap().host, at("127.0.0.1:40000"));
         assert_eq!(one.local(UDP4, at("0.0.0.0:40000"), false), at("0.0.0.0:5353"));
+        assert_eq!(one.peer(UDP4, at("127.0.0.1:40000")), at("127.0.0.1:5353"));
+        let v6 = Kind { is_v6: true, ..UDP4 };
+        one.remember(v6, at("[::]:54"), at("[::]:40001"));
+        assert_eq!(one.peer(UDP4, at("127.0.0.1:40001")), at("127.0.0.1:54"));
+        assert_eq!(one.peer(UDP4, at("192.0.2.1:40001")), at("192.0.2.1:40001"));
     }
 
     #[test]
@@ -702,7 +709,9 @@ mod tests {
                     one.remember(TCP4, SocketAddr::new([0; 4].into(), port.wrapping_add(round)), SocketAddr::new(one.own.into(), *port));
                 }
             }
-            prop_assert!(one.named.len() <= MOST && one.bound.len() <= MOST && one.shown.len() <= MOST);
+            prop_assert!(one.named.len() <= MOST && one.chosen.len() <= MOST_CHOSEN);
+            let most = MOST + MOST_CHOSEN;
+            prop_assert!(one.bound.len() <= most && one.shown.len() <= most);
         }
     }
 }
