@@ -228,6 +228,33 @@ mod tests {
         assert!(allows(&root, Facts { mode: 0o040_000, ..file(0) }, EXECUTE | WRITE));
     }
 
+    #[test]
+    fn set_ids_go_with_others_hands() {
+        let (inside, outside) = (user(5, &[6]), user(5, &[]));
+        let root = Credentials::new(0, 0, vec![], u64::MAX, false);
+        assert_eq!(mode_given(&inside, file(0o6755)), 0o755);
+        assert_eq!((mode_given(&inside, file(0o6745)), mode_given(&outside, file(0o6745))), (0o2745, 0o745));
+        assert_eq!(mode_given(&outside, Facts { mode: 0o046_755, ..file(0) }), 0o6755);
+        assert_eq!(
+            (mode_cut(&root, file(0o4755)), mode_cut(&root, Facts { mode: 0o014_755, ..file(0) })),
+            (0o755, 0o4755)
+        );
+        assert_eq!(
+            (mode_set(&inside, file(0), 0o2755), mode_set(&outside, file(0), 0o2755)),
+            (0o2755, 0o755)
+        );
+    }
+
+    #[test]
+    fn links_are_made_to_what_one_could_change_anyway() {
+        let (owner, other) = (user(5, &[]), user(7, &[]));
+        assert!(may_link(&owner, file(0o4000)) && may_link(&other, file(0o666)));
+        for mode in [0o664, 0o4666, 0o2676] {
+            assert!(!may_link(&other, file(mode)), "{mode:o}");
+        }
+        assert!(!may_link(&other, Facts { mode: 0o010_666, ..file(0) }));
+    }
+
     fn list(lines: &[(u16, u16, u32)]) -> Vec<u8> {
         let mut bytes = 2_u32.to_le_bytes().to_vec();
         for (tag, permissions, id) in lines {

@@ -1,9 +1,9 @@
 //! A path walked for somebody as the kernel walks it (path_resolution(7)): each directory on the way is asked.
 //!
-//! For root the kernel itself may walk, since nothing stops root, unless it called chroot(2). For everybody else the way counts: a path is taken
-//! component by component, through links, and the first directory that may not be searched ends it with EACCES. Where
-//! the kernel would name another reason first, that one is named here. The way above the directory that a walk
-//! begins in is nobody's business: a process may stay where it could no longer get to.
+//! For root the kernel itself may walk, since nothing stops root, unless it called chroot(2). For everybody else the way
+//! counts: a path is taken component by component, through links, and the first directory that may not be searched ends
+//! it with EACCES. Where the kernel would name another reason first, that one is named here. The way above the directory
+//! that a walk begins in is nobody's business: a process may stay where it could no longer get to.
 //!
 //! Links of /proc to what a process has open are the kernel's to follow: they are no paths.
 

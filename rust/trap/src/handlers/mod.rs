@@ -11,6 +11,7 @@ mod exec;
 pub(crate) mod ids;
 mod meant;
 mod mode;
+mod moves;
 mod names;
 mod open;
 mod owner;
@@ -143,9 +144,9 @@ pub const ROWS: &[Row] = rows! {
     #[cfg(target_arch = "x86_64")] Owners unlink names::unlink;
     Owners unlinkat names::unlinkat;
     #[cfg(target_arch = "x86_64")] Owners rmdir names::rmdir;
-    #[cfg(target_arch = "x86_64")] Owners rename names::rename;
-    #[cfg(target_arch = "x86_64")] Owners renameat names::renameat;
-    Owners renameat2 names::renameat2;
+    #[cfg(target_arch = "x86_64")] Owners rename moves::rename;
+    #[cfg(target_arch = "x86_64")] Owners renameat moves::renameat;
+    Owners renameat2 moves::renameat2;
     // Opens that may write or create matter to owners; the others only to who may read.
     #[cfg(target_arch = "x86_64")] Owners open open::open;
     #[cfg(target_arch = "x86_64")] Owners creat open::creat;
