@@ -32,15 +32,16 @@ fn main() {
     compile(&object);
     let (bytes, symbols) = link(&fs::read(&object).expect("the object file"));
     fs::write(out.join("handler.bin"), bytes).expect("write the handler");
-    let constants: String = [("ENTER", "dw_enter"), ("READ", "dw_read"), ("FAULT", "dw_fault")]
-        .iter()
-        .map(|(name, symbol)| {
-            format!(
-                "/// Where in the handler `{symbol}` is.\npub const {name}: u64 = {:#x};\n",
-                symbols[*symbol]
-            )
-        })
-        .collect();
+    let constants: String =
+        [("ENTER", "dw_enter"), ("READ", "dw_read"), ("PUT", "dw_put"), ("FAULT", "dw_fault")]
+            .iter()
+            .map(|(name, symbol)| {
+                format!(
+                    "/// Where in the handler `{symbol}` is.\npub const {name}: u64 = {:#x};\n",
+                    symbols[*symbol]
+                )
+            })
+            .collect();
     fs::write(out.join("symbols.rs"), constants).expect("write the symbols");
 }
 

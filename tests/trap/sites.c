@@ -70,7 +70,7 @@ static void report(const char *name, long *answers)
 
 PLACE(xopenat, 257) PLACE(xfstatat, 262) PLACE(xfstat, 5) PLACE(xaccess, 21) PLACE(xreadlinkat, 267) PLACE(xgetdents, 217)
 PLACE(xunlinkat, 263) PLACE(xmkdirat, 258) PLACE(xrename, 82) PLACE(xfchmod, 91) PLACE(xfchown, 93) PLACE(xchmod, 90)
-PLACE(xutimensat, 280) PLACE(xstatx, 332) PLACE(xgetxattr, 191) PLACE(xsymlinkat, 266) PLACE(xfchownat, 260) PLACE(xlstat, 6)
+PLACE(xutimensat, 280) PLACE(xstatx, 332) PLACE(xgetxattr, 191) PLACE(xsymlinkat, 266) PLACE(xgetcwd, 79) PLACE(xfchownat, 260) PLACE(xlstat, 6)
 
 #define openat(d, p, f, m) keep_xopenat(d, (long)(p), f, m, 0)
 #define fstatat(d, p, s, f) keep_xfstatat(d, (long)(p), (long)(s), f, 0)
@@ -125,6 +125,31 @@ static long listed(const char *path)
 				sum += *c;
 	close(fd);
 	return count < 0 ? -1 : sum;
+}
+
+/* The number of a directory that layers have a part in, asked for in three ways. */
+static long number(const char *path)
+{
+	struct stat a, b;
+	struct statx c;
+	int fd = openat(HERE, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	if (fd < 0 || keep_xfstat(fd, (long)&a, 0, 0, 0) || fstatat(HERE, path, &b, 0) || keep_xstatx(HERE, (long)path, 0, 0x7ff, (long)&c))
+		return -1;
+	close(fd);
+	return a.st_ino == b.st_ino && b.st_ino == c.stx_ino && a.st_dev == b.st_dev ? (long)a.st_ino : -2;
+}
+
+static long stays(const char *path)
+{
+	static long first[3];
+	static const char *names[3];
+	for (int i = 0; i < 3; i++)
+		if (names[i] == path || !names[i]) {
+			names[i] = path;
+			first[i] = first[i] ? first[i] : number(path);
+			return first[i] == number(path) && first[i] > 0;
+		}
+	return -1;
 }
 
 /* Makes, changes, renames and takes away; each round the same in the end. */
@@ -360,6 +385,12 @@ int main(int count, char **words)
 	CASE("read-directory", write_all(layer, 0, "x"));
 	CASE("nofollow", openat(HERE, link, O_RDONLY | O_NOFOLLOW, 0));
 	CASE("list", listed(layer));
+	CASE("root", (mode_of("/", 0) & 0xfffffff) + (mode_of("/", AT_SYMLINK_NOFOLLOW) & 0xfffffff));
+	CASE("number", stays(layer) + 2 * stays("/") + 4 * stays(own));
+	CASE("cwd", keep_xgetcwd((long)long_path, 4000, 0, 0, 0) + long_path[0]);
+	CASE("cwd-short", keep_xgetcwd((long)long_path, 1, 0, 0, 0));
+	CASE("cwd-bad-room", keep_xgetcwd(8, 4000, 0, 0, 0));
+	CASE("list-bad-room", keep_xgetdents(openat(HERE, "/", O_RDONLY | O_DIRECTORY, 0), 8, 4096, 0, 0));
 	CASE("list-root", listed("/") > 0);
 	CASE("list-proc", listed("/proc/self/task") > 0);
 	CASE("truncate", write_all(file, O_TRUNC, "layer's"));
@@ -368,6 +399,8 @@ int main(int count, char **words)
 	CASE("make", lives(own));
 	if (chdir(own))
 		return 3;
+	CASE("cwd-own", keep_xgetcwd((long)long_path, 4000, 0, 0, 0) + long_path[1]);
+	CASE("number-after", stays(layer) + 2 * stays("/") + 4 * stays(own));
 	CASE("make-here", lives("."));
 	mkdir("one", 0755), mkdir("one/two", 0755), mkdir("one/two/three", 0755);
 	CASE("make-deep", lives("one/two/three"));

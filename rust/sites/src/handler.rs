@@ -77,6 +77,7 @@ const HOST: usize = WHOLE - PATH - 2;
 
 const CLOSE: i64 = 3;
 const FSTAT: i64 = 5;
+const LSEEK: i64 = 8;
 const FCNTL: i64 = 72;
 const FCHMOD: i64 = 91;
 const FCHOWN: i64 = 93;
@@ -197,6 +198,21 @@ global_asm!(
     "dw_fault:",
     "mov rax, -1",
     "ret",
+    // copy_bytes(to, from, count): count; the same for what need not be a text. A fault at dw_put goes on at dw_fault.
+    ".globl dw_copy_bytes",
+    "dw_copy_bytes:",
+    "xor eax, eax",
+    "6:",
+    "cmp rax, rdx",
+    "jae 7f",
+    "mov cl, [rsi + rax]",
+    ".globl dw_put",
+    "dw_put:",
+    "mov [rdi + rax], cl",
+    "inc rax",
+    "jmp 6b",
+    "7:",
+    "ret",
     // What the compiler calls by itself.
     ".globl memcpy",
     "memcpy:",
@@ -216,6 +232,7 @@ global_asm!(
 
 extern "C" {
     fn dw_copy_text(to: *mut u8, from: *const u8, room: usize) -> isize;
+    fn dw_copy_bytes(to: *mut u8, from: *const u8, count: usize) -> isize;
 }
 
 /// A call as it was made: its number and arguments.
@@ -256,7 +273,11 @@ struct Statx {
     mode: u16,
     pad: u16,
     inode: u64,
-    rest: [u64; 27],
+    size: [u64; 3],
+    times: [u64; 8],
+    special: [u32; 2],
+    device: [u32; 2],
+    rest: [u64; 14],
 }
 
 #[inline(always)]
@@ -315,6 +336,9 @@ struct Place {
     tree: [(u32, u32); TREES],
     name: *const u8,
     length: usize,
+    /// See `layout::Row`.
+    own: u64,
+    more: [u64; 2],
     /// The name is a path of several, all of them in the one tree.
     is_deep: bool,
     room: MaybeUninit<[u8; WHOLE]>,
@@ -353,6 +377,7 @@ fn find(place: &mut Place, hash: u64, device: u64, inode: u64, text: *const u8, 
         }
         (place.flags, place.trees) = (flags, counts as u32);
         let names = field(32);
+        (place.own, place.more) = (names, [field(112), field(120)]);
         let is_usable = flags & (VALID | NEVER) == VALID && (length == BY_IDENTITY || names == word(NAMES));
         return is_usable && !is_special(special, (counts >> 32) as u32, place) && field(0) == sequence;
     }
@@ -450,7 +475,7 @@ fn stat_at(directory: i32, name: *const u8, out: u64, flags: i32) -> i64 {
 impl Place {
     #[inline(always)]
     fn new() -> Self {
-        Self { flags: 0, trees: 0, first: -1, tree: [(0, 0); TREES], name: core::ptr::null(), length: 0, is_deep: false, room: MaybeUninit::uninit() }
+        Self { flags: 0, trees: 0, first: -1, tree: [(0, 0); TREES], name: core::ptr::null(), length: 0, own: 0, more: [0; 2], is_deep: false, room: MaybeUninit::uninit() }
     }
 
     /// What is known of an open directory, or of the working directory.
@@ -494,6 +519,10 @@ impl Place {
         // SAFETY: as above.
         self.name = unsafe { path.add(cut) };
         self.length = length - cut;
+        if length == 1 && cut == 1 {
+            // The root itself, by the path of its tree.
+            return find(self, hash_from(0, 0, EMPTY), 0, 0, path, 0);
+        }
         if self.length == 0 || self.length > 255 {
             return false;
         }
@@ -780,15 +809,44 @@ fn is_plain(mode: u32, place: &Place, tree: u32, follows: bool) -> bool {
     kind == S_IFREG || kind == S_IFIFO || kind == S_IFSOCK || kind == S_IFLNK && !follows
 }
 
+/// Gives a directory that layers have a part in the number that does not change; whether it is known.
+#[inline(never)]
+fn is_steady(mode: u32, stat: *mut Stat) -> bool {
+    if mode & S_IFMT != S_IFDIR {
+        return false;
+    }
+    // SAFETY: the kernel has just written to it.
+    let (device, inode) = unsafe { ((&raw const (*stat).device).read(), (&raw const (*stat).inode).read()) };
+    let mut place = Place::new();
+    let hash = hash_of_identity(device, inode);
+    if !find(&mut place, hash, device, inode, core::ptr::null(), BY_IDENTITY) {
+        return false;
+    }
+    if place.flags & MERGED != 0 {
+        // SAFETY: as above.
+        unsafe {
+            (&raw mut (*stat).device).write(place.more[0]);
+            (&raw mut (*stat).inode).write(place.more[1]);
+        }
+    }
+    true
+}
+
 /// What `out` says, which the kernel has just written there.
 #[inline(always)]
 fn shown(out: u64, place: &Place, tree: u32, follows: bool) -> i64 {
     let stat = out as *mut Stat;
     // SAFETY: the kernel has just written to it; a program that unmaps it meanwhile gets the fault it asks for.
     let (mode, inode) = unsafe { ((&raw const (*stat).mode).read(), (&raw const (*stat).inode).read()) };
-    if !is_plain(mode, place, tree, follows) || is_recorded(inode) {
+    if is_recorded(inode) || !is_plain(mode, place, tree, follows) && !is_steady(mode, stat) {
         return SLOW;
     }
+    owned(stat)
+}
+
+/// Mends the owner of what the kernel has just written.
+#[inline(always)]
+fn owned(stat: *mut Stat) -> i64 {
     let ids = word(IDS);
     // SAFETY: as above.
     unsafe {
@@ -831,9 +889,13 @@ fn stat_open(descriptor: i32, out: u64) -> i64 {
     if mode & S_IFMT == S_IFDIR {
         // SAFETY: as above.
         let stat = unsafe { *(out as *const Stat) };
-        if !place.identified(descriptor, &stat) || place.flags & MERGED != 0 {
+        if !place.identified(descriptor, &stat) || is_recorded(stat.inode) {
             return SLOW;
         }
+        if place.flags & MERGED != 0 && !is_steady(mode, out as *mut Stat) {
+            return SLOW;
+        }
+        return owned(out as *mut Stat);
     }
     shown(out, &place, 0, true)
 }
@@ -854,7 +916,8 @@ fn statx(directory: i32, path: u64, flags: i32, mask: u64, out: u64) -> i64 {
         if flags & AT_EMPTY_PATH == 0 || directory < 0 || stat_open(directory, room) != 0 {
             return SLOW;
         }
-        return described(directory, c"".as_ptr().cast(), AT_EMPTY_PATH, mask, out);
+        // SAFETY: the kernel has written it.
+        return described(directory, c"".as_ptr().cast(), AT_EMPTY_PATH, mask, out, unsafe { stat.assume_init_ref() });
     }
     let follows = flags & AT_SYMLINK_NOFOLLOW == 0;
     let (result, tree) = reach(directory, &mut text, &mut place, room, follows);
@@ -869,17 +932,20 @@ fn statx(directory: i32, path: u64, flags: i32, mask: u64, out: u64) -> i64 {
         if opened < 0 {
             return SLOW;
         }
-        let result = described(opened as i32, c"".as_ptr().cast(), AT_EMPTY_PATH, mask, out);
+        // SAFETY: the kernel has written it.
+        let stat = unsafe { stat.assume_init_ref() };
+        let result = described(opened as i32, c"".as_ptr().cast(), AT_EMPTY_PATH, mask, out, stat);
         call(CLOSE, opened as u64, 0, 0, 0, 0);
         return result;
     }
     let (directory, name) = place.in_tree(tree);
-    described(directory, name, AT_SYMLINK_NOFOLLOW, mask, out)
+    // SAFETY: the kernel has written it.
+    described(directory, name, AT_SYMLINK_NOFOLLOW, mask, out, unsafe { stat.assume_init_ref() })
 }
 
 /// What statx(2) says of a file that has been looked at.
 #[inline(always)]
-fn described(directory: i32, name: *const u8, flags: i32, mask: u64, out: u64) -> i64 {
+fn described(directory: i32, name: *const u8, flags: i32, mask: u64, out: u64, seen: &Stat) -> i64 {
     if call(STATX, directory as i64 as u64, name as u64, flags as u64, mask, out) != 0 {
         return SLOW;
     }
@@ -890,6 +956,14 @@ fn described(directory: i32, name: *const u8, flags: i32, mask: u64, out: u64) -
         let (uid, gid) = (&raw mut (*found).uid, &raw mut (*found).gid);
         uid.write(inner(uid.read(), ids as u32));
         gid.write(inner(gid.read(), (ids >> 32) as u32));
+    }
+    // SAFETY: as above.
+    unsafe {
+        if (&raw const (*found).inode).read() != seen.inode {
+            (&raw mut (*found).inode).write(seen.inode);
+            let minor = seen.device & 0xff | (seen.device >> 12) & 0xf_ff00;
+            (&raw mut (*found).device).write([(seen.device >> 8) as u32 & 0xfff, minor as u32]);
+        }
     }
     0
 }
@@ -1117,10 +1191,48 @@ fn readlink(directory: i32, path: u64, out: u64, size: u64) -> i64 {
 #[inline(never)]
 fn list(descriptor: i32, out: u64, size: u64) -> i64 {
     let mut place = Place::new();
-    if descriptor < 0 || !place.open(descriptor) || place.flags & LISTED == 0 {
+    if descriptor < 0 || !place.open(descriptor) {
+        return SLOW;
+    }
+    if place.flags & TOLD != 0 {
+        // As the tracer does it: how far it was read is the open file's own position.
+        const SET: u64 = 0;
+        const CURRENT: u64 = 1;
+        let (at, length, count) = (place.more[0] as u32, place.more[0] >> 32, place.more[1]);
+        let position = call(LSEEK, descriptor as u64, 0, CURRENT, 0, 0);
+        if position == count as i64 {
+            return 0;
+        }
+        let from = (TABLE + TEXTS_AT + u64::from(at)) as *const u8;
+        // SAFETY: the text is that long; a fault while writing is answered with -1.
+        if position != 0
+            || length > size
+            || unsafe { dw_copy_bytes(out as *mut u8, from, length as usize) } < 0
+            || call(LSEEK, descriptor as u64, count, SET, 0, 0) < 0
+        {
+            return SLOW;
+        }
+        return length as i64;
+    }
+    if place.flags & LISTED == 0 {
         return SLOW;
     }
     call(GETDENTS64, descriptor as u64, out, size, 0, 0)
+}
+
+#[inline(never)]
+fn getcwd(out: u64, size: u64) -> i64 {
+    let mut place = Place::new();
+    if !place.open(AT_FDCWD) || place.own == 0 {
+        return SLOW;
+    }
+    let (at, length) = (place.own as u32, (place.own >> 32) as usize);
+    let from = (TABLE + TEXTS_AT + u64::from(at)) as *const u8;
+    // SAFETY: the text is that long and has a zero behind it; a fault while writing is answered with -1.
+    if length as u64 >= size || unsafe { dw_copy_bytes(out as *mut u8, from, length + 1) } < 0 {
+        return SLOW;
+    }
+    length as i64 + 1
 }
 
 /// Whether a descriptor is of an ordinary file without a record that is open for writing: then it is not a layer's.
@@ -1238,7 +1350,8 @@ fn get_attribute(path: u64, name: u64, follows: bool) -> i64 {
     }
     // SAFETY: the kernel has written it.
     let stat = unsafe { stat.assume_init_ref() };
-    if is_plain(stat.mode, &place, tree, follows) && !is_recorded(stat.inode) {
+    let is_plain = stat.mode & S_IFMT == S_IFDIR || is_plain(stat.mode, &place, tree, follows);
+    if is_plain && !is_recorded(stat.inode) {
         ENODATA
     } else {
         SLOW
@@ -1456,6 +1569,7 @@ extern "C" fn dw_handle(frame: &Frame) -> i64 {
         191 => get_attribute(a, b, true),
         192 => get_attribute(a, b, false),
         193 => get_attribute_open(a as i32, b),
+        79 => getcwd(a, b),
         217 => list(a as i32, b, c),
         87 => unlink(AT_FDCWD, a),
         263 => {

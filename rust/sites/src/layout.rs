@@ -64,7 +64,9 @@ pub const NEVER: u32 = 64;
 pub const LOWER: u32 = 128;
 /// Row flag: the directory above lies in the same trees.
 pub const INNER: u32 = 256;
-/// Row flag: layers have a part in it, though nothing is in that.
+/// Row flag: its listing is in the texts.
+pub const TOLD: u32 = 1024;
+/// Row flag: the upper tree has it, and layers have a part in it.
 pub const MERGED: u32 = 512;
 
 /// What is known of a directory.
@@ -81,7 +83,7 @@ pub struct Row {
     pub device: u64,
     /// See `device`.
     pub inode: u64,
-    /// `Head::names` as it was.
+    /// `Head::names` as it was. Of a row that is found by identity: where in the texts the directory's own path is, and its length.
     pub names: u64,
     /// The path as programs write it: where in the texts.
     pub text: u32,
@@ -97,8 +99,9 @@ pub struct Row {
     pub spare: u32,
     /// Where in the texts the trees' host paths are, and their lengths.
     pub tree: [(u32, u32); TREES],
-    /// Nothing.
-    pub rest: [u64; 2],
+    /// With [`MERGED`]: device and inode that the directory is shown under. With [`TOLD`]: where in the texts its listing is, as
+    /// getdents64(2) gives it, with its length above; and how many names that has.
+    pub more: [u64; 2],
 }
 
 /// How many rows; a power of two.

@@ -21,17 +21,26 @@ pub(super) struct Listing {
 }
 
 pub(super) fn getdents64(tracer: &mut Tracer, call: &Call) -> Outcome {
-    read(tracer, call, |item, next| {
-        let length = (19 + item.name.len() + 1 + 7) & !7;
-        let mut entry = Vec::with_capacity(length);
-        entry.extend_from_slice(&item.inode.to_ne_bytes());
-        entry.extend_from_slice(&next.to_ne_bytes());
-        entry.extend_from_slice(&(length as u16).to_ne_bytes());
-        entry.push(item.kind);
-        entry.extend_from_slice(&item.name);
-        entry.resize(length, 0);
-        entry
-    })
+    read(tracer, call, entry64)
+}
+
+fn entry64(item: &Item, next: u64) -> Vec<u8> {
+    let length = (19 + item.name.len() + 1 + 7) & !7;
+    let mut entry = Vec::with_capacity(length);
+    entry.extend_from_slice(&item.inode.to_ne_bytes());
+    entry.extend_from_slice(&next.to_ne_bytes());
+    entry.extend_from_slice(&(length as u16).to_ne_bytes());
+    entry.push(item.kind);
+    entry.extend_from_slice(&item.name);
+    entry.resize(length, 0);
+    entry
+}
+
+/// All that a directory holds, as getdents64(2) gives it, and how many names that is.
+pub(super) fn whole_listing(tracer: &mut Tracer, spot: &Spot) -> Result<(Vec<u8>, usize), Errno> {
+    let items = everything(tracer, spot)?;
+    let entries = items.iter().enumerate().flat_map(|(index, item)| entry64(item, index as u64 + 1));
+    Ok((entries.collect(), items.len()))
 }
 
 pub(super) fn getdents(tracer: &mut Tracer, call: &Call) -> Outcome {

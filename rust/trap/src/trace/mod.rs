@@ -521,7 +521,9 @@ impl Tracer {
         for Copied { was, now } in copied {
             let Ok(is) = crate::union::lstat(&now) else { continue };
             self.origins.insert(stat::identity(&is), stat::origin(&self.origins, &was));
-            self.mark_sites(&[is.stx_ino, was.stx_ino]);
+            if crate::union::type_of(&is) != FileType::Directory {
+                self.mark_sites(&[is.stx_ino, was.stx_ino]);
+            }
             self.forget_site(&is);
             if let Some(record) = self.world.owners.find_lower(0, &was).cloned() {
                 let key = Key::of(0, &is);

@@ -19,7 +19,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 
 use duckweed_sites::layout::{self, Row};
-use duckweed_sites::{jump, stub, ANSWERED, FAULT, HANDLER, READ};
+use duckweed_sites::{jump, stub, ANSWERED, FAULT, HANDLER, PUT, READ};
 use duckweed_sys::ptrace::{self, Registers};
 use duckweed_sys::{memory, ptrace::Resume};
 
@@ -33,6 +33,9 @@ use crate::view::HERE;
 const BUSY: u32 = 3;
 /// How many sites an address space can have.
 const MOST: u64 = layout::STUBS_SIZE / layout::STUB;
+
+/// The longest listing that is told, bytes.
+const LONGEST_LISTING: usize = 16 * 1024;
 
 /// The patched sites of an address space.
 #[derive(Debug, Default, Clone)]
@@ -69,6 +72,16 @@ impl Key {
 
 fn hash(text: &[u8]) -> u64 {
     text.iter().fold(layout::EMPTY, |hash, byte| layout::step(hash, *byte))
+}
+
+/// What a row says besides, by kind.
+#[derive(Debug)]
+enum More {
+    Nothing,
+    /// Device and inode that it is shown under.
+    Shown(u64, u64),
+    /// What it holds, as getdents64(2) gives it, and how many names that is.
+    Listing(Vec<u8>, usize),
 }
 
 /// A row as we know it.
@@ -197,7 +210,14 @@ impl Sites {
         self.by_key.get(key).is_some_and(counts) || self.refused.get(key) == Some(&(self.names, self.lower))
     }
 
-    fn tell(&mut self, key: Key, path: &[u8], anatomy: &Anatomy, creates: bool) -> io::Result<()> {
+    fn tell(
+        &mut self,
+        key: Key,
+        path: &[u8],
+        anatomy: &Anatomy,
+        creates: bool,
+        more: &More,
+    ) -> io::Result<()> {
         let hash = key.hash();
         let full = || io::Error::from_raw_os_error(libc::ENOSPC);
         let place = match self.by_key.get(&key) {
@@ -214,6 +234,7 @@ impl Sites {
             (anatomy.is_lower, layout::LOWER),
             (anatomy.is_inner, layout::INNER),
             (anatomy.is_merged, layout::MERGED),
+            (matches!(more, More::Listing(..)), layout::TOLD),
         ];
         let flags = flags.iter().filter(|(is, _)| *is).fold(0, |all, (_, flag)| all | flag);
         let mut trees = [(0, 0); layout::TREES];
@@ -223,18 +244,28 @@ impl Sites {
         let specials: Vec<u8> =
             anatomy.specials.iter().flat_map(|name| self::hash(name).to_ne_bytes()).collect();
         let special = if specials.is_empty() { 0 } else { self.text(&specials, 8)? };
-        let (text, text_length) = match &key.text {
-            Some(text) => (self.text(text, 1)?, text.len() as u32),
-            None => (0, layout::BY_IDENTITY),
+        let (text, text_length, names) = match &key.text {
+            Some(text) => (self.text(text, 1)?, text.len() as u32, self.names),
+            None => {
+                let own = self.text(&[path, b"\0"].concat(), 1)?;
+                (0, layout::BY_IDENTITY, u64::from(own) | (path.len() as u64) << 32)
+            }
+        };
+        let more = match more {
+            More::Nothing => [0, 0],
+            More::Shown(device, inode) => [*device, *inode],
+            More::Listing(bytes, count) => {
+                [u64::from(self.text(bytes, 1)?) | (bytes.len() as u64) << 32, *count as u64]
+            }
         };
         let sequence = self.rows[place].as_ref().map_or(0, |row| row.sequence);
         self.bury(place)?;
-        let (names, counts) =
-            (self.names, (anatomy.trees.len() as u64) | (anatomy.specials.len() as u64) << 32);
+        let counts = (anatomy.trees.len() as u64) | (anatomy.specials.len() as u64) << 32;
         let mut words = vec![hash, key.device, key.inode, names];
         words.push(u64::from(text) | u64::from(text_length) << 32);
         words.extend([counts, u64::from(special)]);
         words.extend(trees.iter().map(|(at, length)| u64::from(*at) | u64::from(*length) << 32));
+        words.extend(more);
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
         let at = layout::ROWS_AT + (place * size_of::<Row>()) as u64;
         let next = sequence.wrapping_add(2) & !1;
@@ -243,7 +274,8 @@ impl Sites {
         self.put(at, &(u64::from(next) | u64::from(flags) << 32).to_ne_bytes())?;
         self.by_key.insert(key.clone(), place);
         self.by_path.entry(path.to_vec()).or_default().push(place);
-        self.rows[place] = Some(Told { key, path: path.to_vec(), names, sequence: next, is_valid: true });
+        self.rows[place] =
+            Some(Told { key, path: path.to_vec(), names: self.names, sequence: next, is_valid: true });
         Ok(())
     }
 
@@ -444,7 +476,8 @@ impl Tracer {
             return Ok(false);
         }
         let registers = ptrace::registers(pid)?;
-        if registers.rip != layout::TEXT + READ {
+        // Of texts the copy's next instruction writes, to a buffer of ours or of the program's.
+        if ![READ, READ + 4, PUT].contains(&registers.rip.wrapping_sub(layout::TEXT)) {
             return Ok(false);
         }
         ptrace::set_registers(pid, &Registers { rip: layout::TEXT + FAULT, ..registers })?;
@@ -513,6 +546,7 @@ impl Tracer {
                 self.introduce_path(call, call.int(0), 1)?;
                 self.introduce_path(call, call.int(2), 3)
             }
+            libc::SYS_getcwd => self.introduce_open(call, HERE),
             libc::SYS_symlink => self.introduce_path(call, HERE, 1),
             libc::SYS_symlinkat => self.introduce_path(call, call.int(1), 2),
             libc::SYS_fchmod | libc::SYS_fchown | libc::SYS_fgetxattr | libc::SYS_flistxattr => Ok(()),
@@ -550,10 +584,19 @@ impl Tracer {
         // Links at the end are followed from directory to directory.
         for _ in 0..8 {
             self.introduce_directory(call, directory, &path)?;
-            if path.is_empty() || path.ends_with(b"/") {
+            if path.is_empty() || path.len() > 1 && path.ends_with(b"/") {
                 return Ok(());
             }
             let spot = self.place(call, directory, &path, Follow::No)?;
+            if spot.is_directory() && spot.is_upper {
+                // It may be shown under another number than its own.
+                let is = lstat(&spot.host)?;
+                let key = Key { device: device(&is), inode: is.stx_ino, text: None };
+                if self.sites.as_ref().is_some_and(|sites| !sites.knows(&key)) {
+                    self.describe(key, Some(spot));
+                }
+                return Ok(());
+            }
             if spot.kind != Kind::Link || spot.is_magic {
                 return Ok(());
             }
@@ -593,25 +636,35 @@ impl Tracer {
     }
 
     fn describe(&mut self, key: Key, spot: Option<Spot>) {
-        let anatomy = spot.as_ref().and_then(|spot| self.union.anatomy(spot));
-        let anatomy = anatomy.filter(|anatomy| anatomy.trees.len() <= layout::TREES);
-        let creates = match (&anatomy, &spot) {
-            (Some(anatomy), Some(spot)) if anatomy.is_upper && !anatomy.is_read_only => {
-                self.inherits_nothing(spot)
-            }
-            _ => false,
-        };
+        let told = spot.and_then(|spot| self.tell_of(key.clone(), &spot)).is_some();
         let Some(sites) = &mut self.sites else { return };
-        let told = match (&anatomy, &spot) {
-            (Some(anatomy), Some(spot)) => sites.tell(key.clone(), &spot.path, anatomy, creates).is_ok(),
-            _ => false,
-        };
         if !told {
             if sites.refused.len() > layout::ROWS {
                 sites.refused.clear();
             }
             sites.refused.insert(key, (sites.names, sites.lower));
         }
+    }
+
+    /// Makes a directory's row; `None` where there can be none.
+    fn tell_of(&mut self, key: Key, spot: &Spot) -> Option<()> {
+        let anatomy = self.union.anatomy(spot)?;
+        if anatomy.trees.len() > layout::TREES {
+            return None;
+        }
+        let creates = anatomy.is_upper && !anatomy.is_read_only && self.inherits_nothing(spot);
+        let mut more = More::Nothing;
+        if key.text.is_none() && anatomy.is_merged {
+            let found = super::stat::found(self, spot).ok()?;
+            let (inode, major, minor) = super::stat::origin(&self.origins, &found);
+            more = More::Shown(rustix::fs::makedev(major, minor), inode);
+        } else if key.text.is_none() && anatomy.trees.len() > 1 && !anatomy.is_upper {
+            let (listing, count) = super::directories::whole_listing(self, spot).ok()?;
+            if listing.len() <= LONGEST_LISTING {
+                more = More::Listing(listing, count);
+            }
+        }
+        self.sites.as_mut()?.tell(key, &spot.path, &anatomy, creates, &more).ok()
     }
 
     /// Whether what root makes in a directory is root's, whatever the directory says.

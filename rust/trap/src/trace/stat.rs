@@ -119,7 +119,6 @@ fn steady(tracer: &mut Tracer, spot: &Spot, found: &mut Statx) {
     if spot.is_directory() && spot.is_upper && spot.trees > 1 {
         if let Some(below) = tracer.union.below(spot).and_then(|host| crate::union::lstat(&host).ok()) {
             tracer.origins.insert(identity(found), identity(&below));
-            tracer.mark_sites(&[found.stx_ino]);
         }
     }
 }
