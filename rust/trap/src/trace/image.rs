@@ -5,7 +5,9 @@
 //! program's segments beside its loader, its name. Then the entry is as it was, the auxiliary vector says
 //! what the kernel would have said, and the program begins.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 
 use duckweed_sys::memory;
 use duckweed_sys::ptrace::{self, Registers, Resume};
@@ -59,7 +61,7 @@ const PROGRAMS: u64 = 0x5600_0000_0000;
 #[derive(Debug)]
 pub(super) struct Start {
     registers: Registers,
-    entry: Vec<u64>,
+    entry: Vec<u8>,
     table: u64,
     rows: usize,
     next: Next,
@@ -117,9 +119,8 @@ impl Tracer {
     /// Our instructions have run.
     pub(super) fn image_ready(&mut self, pid: i32) -> io::Result<()> {
         let start = self.tracees.get_mut(&pid).and_then(|tracee| tracee.start.take()).ok_or_else(gone)?;
-        for (index, word) in start.entry.iter().enumerate() {
-            ptrace::poke(pid, start.registers.rip + 8 * index as u64, *word)?;
-        }
+        let code = code_of(pid)?;
+        code.write_all_at(&start.entry, start.registers.rip)?;
         let mut results = vec![0; start.rows * 64];
         memory::read_exact(pid, start.table, &mut results)?;
         let result = |index: usize| {
@@ -142,6 +143,11 @@ impl Tracer {
         if let Some(tracee) = self.tracees.get_mut(&pid) {
             let has_handler = !start.sites.is_empty() && !start.sites.clone().any(failed);
             tracee.memory = std::rc::Rc::new(Memory::at(scratch, Patched::new(has_handler)));
+        }
+        if !start.next.loader.is_empty() {
+            let base = start.registers.rip.wrapping_sub(start.next.entry);
+            // What is not replaced stops.
+            let _ = self.patch_loader(pid, &code, &start.next.loader, base);
         }
         ptrace::set_registers(pid, &start.registers)?;
         ptrace::resume(pid, Resume::Continue, 0)
@@ -176,6 +182,14 @@ impl Tracer {
         }
         Ok(())
     }
+}
+
+/// A stopped tracee's memory, which can be written whatever its protection is.
+///
+/// # Errors
+/// Those of opening it.
+pub(super) fn code_of(pid: i32) -> io::Result<File> {
+    File::options().read(true).write(true).open(format!("/proc/{pid}/mem"))
 }
 
 /// Behind argc, argv and the environment.
@@ -233,12 +247,10 @@ fn begin(pid: i32, next: Next, sites: Option<&[u8]>) -> io::Result<Start> {
     let mut bytes: Vec<u8> = rows.iter().flatten().flat_map(|word| word.to_ne_bytes()).collect();
     bytes.extend_from_slice(&text);
     memory::write(pid, table, &bytes)?;
-    let mut entry = Vec::new();
-    for (index, chunk) in STUB.chunks_exact(8).enumerate() {
-        let at = registers.rip + 8 * index as u64;
-        entry.push(ptrace::peek(pid, at)?);
-        ptrace::poke(pid, at, u64::from_ne_bytes(chunk.try_into().unwrap_or_default()))?;
-    }
+    let code = code_of(pid)?;
+    let mut entry = vec![0; STUB.len()];
+    code.read_exact_at(&mut entry, registers.rip)?;
+    code.write_all_at(&STUB, registers.rip)?;
     ptrace::set_registers(pid, &Registers { rbx: table, orig_rax: NONE, ..registers })?;
     Ok(Start { registers, entry, table, rows: count, next, bias, sites })
 }

@@ -28,6 +28,7 @@ mod less;
 mod names;
 mod open;
 mod paths;
+mod places;
 mod proc_files;
 mod processes;
 mod program;

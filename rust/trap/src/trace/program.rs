@@ -34,6 +34,8 @@ pub(super) struct Next {
     pub path: Vec<u8>,
     /// A program that is put beside its loader.
     pub beside: Option<(Vec<u8>, Elf)>,
+    /// The loader's path on the host.
+    pub loader: Vec<u8>,
     /// The loader's first address in its own terms.
     pub entry: u64,
     /// Who it becomes.
@@ -118,6 +120,7 @@ fn execute(tracer: &mut Tracer, call: &Call, spot: Spot, name: Vec<u8>, words: u
         name: first,
         path: spot.path.clone(),
         beside: None,
+        loader: Vec::new(),
         entry: elf.entry,
         credentials,
         loose: Vec::new(),
@@ -132,6 +135,7 @@ fn execute(tracer: &mut Tracer, call: &Call, spot: Spot, name: Vec<u8>, words: u
             return Err(Errno::LIBBAD);
         }
         next.entry = of_loader.entry;
+        next.loader.clone_from(&loader.host);
         next.beside = Some((std::mem::replace(&mut host, loader.host), elf));
     }
     let mut arguments = vec![];

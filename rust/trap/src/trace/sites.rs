@@ -19,10 +19,12 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 
 use duckweed_sites::layout::{self, Row};
-use duckweed_sites::{jump, stub, ANSWERED, FAULT, HANDLER, PUT, READ};
+use duckweed_sites::{is_site, jump, stub, ANSWERED, FAULT, HANDLER, PUT, READ};
 use duckweed_sys::ptrace::{self, Registers};
 use duckweed_sys::{memory, ptrace::Resume};
 
+use super::image::code_of;
+use super::places::{mapping, Place, Places};
 use super::Tracer;
 use crate::call::Call;
 use crate::credentials::capability;
@@ -31,8 +33,6 @@ use crate::view::HERE;
 
 /// After how many stops a site is worth the pokes and the copied page.
 const BUSY: u32 = 3;
-/// How many sites an address space can have.
-const MOST: u64 = layout::STUBS_SIZE / layout::STUB;
 
 /// The longest listing that is told, bytes.
 const LONGEST_LISTING: usize = 16 * 1024;
@@ -111,6 +111,7 @@ pub struct Sites {
     bits: Vec<u8>,
     texts: HashMap<Vec<u8>, u32>,
     used: u64,
+    places: Places,
 }
 
 impl Sites {
@@ -146,6 +147,7 @@ impl Sites {
             bits: vec![0; (layout::BITS / 8) as usize],
             texts: HashMap::new(),
             used: 0,
+            places: Places::default(),
         })
     }
 
@@ -485,41 +487,54 @@ impl Tracer {
         Ok(true)
     }
 
-    /// Replaces the call site that ends at `next`.
-    fn patch(&self, number: i64, pid: i32, next: u64) -> io::Result<()> {
-        let number = number as u32;
+    /// Replaces the busy call site that ends at `next`, and all others of its file.
+    fn patch(&mut self, number: i64, pid: i32, next: u64) -> io::Result<()> {
         let Some(tracee) = self.tracees.get(&pid) else { return Ok(()) };
-        let (memory, patched) = (&tracee.memory, &tracee.memory.sites);
         // Seven bytes cannot be changed at once: nobody may be on its way through them.
-        if std::rc::Rc::strong_count(memory) > 1 || patched.count.get() >= MOST {
+        if std::rc::Rc::strong_count(&tracee.memory) > 1 {
             return Ok(());
         }
-        let site = next.wrapping_sub(7);
-        let mut bytes = [0; 7];
-        memory::read_exact(pid, site, &mut bytes)?;
-        if !duckweed_sites::is_site(bytes, number) {
+        let mut sites = vec![(next.wrapping_sub(7), number as u32)];
+        if let Some((start, end, offset, host)) = mapping(pid, next) {
+            let in_memory = |place: &Place| Some(place.offset.checked_sub(offset)? + start);
+            if let Some(found) = self.sites.as_mut().and_then(|sites| sites.places.of(&host).ok()) {
+                let found = found.iter().filter_map(|place| Some((in_memory(place)?, place.number)));
+                sites.extend(found.filter(|(at, _)| *at != next.wrapping_sub(7) && at + 7 <= end));
+            }
+        }
+        self.replace(pid, &code_of(pid)?, &sites)
+    }
+
+    /// Replaces the call sites of a loader that is about to begin.
+    pub(super) fn patch_loader(&mut self, pid: i32, code: &File, host: &[u8], base: u64) -> io::Result<()> {
+        if !self.tracees.get(&pid).is_some_and(|tracee| tracee.memory.sites.is_on.get()) {
             return Ok(());
         }
-        let at = layout::STUBS + patched.count.get() * layout::STUB;
-        for (index, word) in stub(at, bytes, number, next).chunks_exact(8).enumerate() {
-            let word = u64::from_ne_bytes(word.try_into().unwrap_or_default());
-            ptrace::poke(pid, at + 8 * index as u64, word)?;
+        let Some(sites) = &mut self.sites else { return Ok(()) };
+        let found = sites.places.of(host)?;
+        let sites: Vec<_> = found.iter().map(|place| (base + place.address, place.number)).collect();
+        self.replace(pid, code, &sites)
+    }
+
+    /// Replaces call sites, as far as they are some.
+    fn replace(&self, pid: i32, code: &File, sites: &[(u64, u32)]) -> io::Result<()> {
+        let Some(tracee) = self.tracees.get(&pid) else { return Ok(()) };
+        let patched = &tracee.memory.sites;
+        let mut at = layout::STUBS + patched.count.get() * layout::STUB;
+        let (first, mut stubs, mut jumps) = (at, Vec::new(), Vec::new());
+        for (site, number) in sites {
+            let mut bytes = [0; 7];
+            let is_full = at + layout::STUB > layout::STUBS + layout::STUBS_SIZE;
+            if is_full || code.read_exact_at(&mut bytes, *site).is_err() || !is_site(bytes, *number) {
+                continue;
+            }
+            stubs.extend_from_slice(&stub(at, bytes, *number, site + 7));
+            jumps.push((*site, jump(at)));
+            at += layout::STUB;
         }
-        let first = site & !7;
-        let mut room = [0; 16];
-        let count = if site - first + 7 > 8 { 16 } else { 8 };
-        for index in 0..count / 8 {
-            let word = ptrace::peek(pid, first + 8 * index as u64)?;
-            room[8 * index..8 * index + 8].copy_from_slice(&word.to_ne_bytes());
-        }
-        let inside = (site - first) as usize;
-        room[inside..inside + 7].copy_from_slice(&jump(at));
-        for (index, word) in room[..count].chunks_exact(8).enumerate() {
-            let word = u64::from_ne_bytes(word.try_into().unwrap_or_default());
-            ptrace::poke(pid, first + 8 * index as u64, word)?;
-        }
-        patched.count.set(patched.count.get() + 1);
-        Ok(())
+        code.write_all_at(&stubs, first)?;
+        patched.count.set(patched.count.get() + jumps.len() as u64);
+        jumps.iter().try_for_each(|(site, jump)| code.write_all_at(jump, *site))
     }
 
     /// Has the handler know the directory that a call is about.
