@@ -25,7 +25,7 @@ for f in /moving/*; do [ -e "$f" ] && mv "$f" .; done
 stat -c '%n %u %g' * > /out/seen.new 2> /dev/null; mv /out/seen.new /out/seen
 i=$(ls | wc -l)
 while :; do
-    i=$((i + 1)); : > $i; chown $i:$((i + 1)) $i; echo done $i >> /out/progress
+    i=$((i + 1)); : > $i; chown $i:$((i + 1)) $i 2>> /out/refused && echo done $i >> /out/progress
     [ $((i % 3)) = 0 ] && { n=$((i - 1)); chown 5:5 $n; mv $n /moving; chown $n:$i /moving/$n; mv /moving/$n .; }
     [ $((i % 7)) = 0 ] && { dd if=/dev/null of=$i conv=fsync 2> /dev/null; echo synced $i >> /out/progress; }
 done
@@ -67,6 +67,15 @@ def _ends(log: bytes) -> list[tuple[int, int]]:
     return found
 
 
+def _story(run: Run, name: str, out: Path, log: Path, number: int) -> str:
+    """What is known of a file whose owner was lost."""
+    records = [uid for uid, _ in _ends(log.read_bytes())]
+    now = run("exec", name, "stat", "-c", "%u %g %i %w", f"/d/{number}").stdout.strip()
+    told = (out / "refused").read_text()[-300:]
+    places = [place for place, uid in enumerate(records) if uid == number]
+    return f"{number}: {now}; in the log at {places} of {len(records)}; refused: {told}"
+
+
 def _cut_power(log: Path, synced: int, chance: random.Random) -> None:
     """Leaves what the disk is bound to have, and of the rest some, with garbage where the next would be."""
     whole = log.read_bytes()
@@ -99,7 +108,8 @@ def test_what_was_set_survives_whoever_is_killed(alone: Run, root: Path, tmp_pat
             lines = (out / "seen").read_text().splitlines()
             owners = {int(number): (int(uid), int(gid)) for number, uid, gid in map(str.split, lines)}
             for number in set(range(1, before + 1)) - uncertain:
-                assert owners[number] == (number, number + 1), number
+                expected = (number, number + 1)
+                assert owners[number] == expected, _story(alone, name, out, log, number)
             lost += sum(owners.get(number) == (0, 0) for number in uncertain)
             time.sleep(chance.random() * 0.12)
             for pid in chance.sample(victims, chance.randint(1, len(victims))):
