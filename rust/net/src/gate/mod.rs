@@ -13,9 +13,8 @@
 //! ```
 //!
 //! [`rules`] decides and remembers, without I/O. [`front`] reads the call, asks, and does it, for whoever
-//! can read a caller's memory and copy its descriptors ([`front::Caller`]). Who can only
-//! rewrite a call's arguments asks the rules alone: [`rules::Rules::connect`] and [`rules::Rules::bind`]
-//! say what to write in their place.
+//! can read a caller's memory and copy its descriptors ([`Caller`]). [`rewrite`] is for who can only have the caller make other calls
+//! ([`Stopped`]): a tracer. [`neighbours`] are the members of the container's networks, [`listing`] is what /proc/net tells.
 //!
 //! # What the container sees
 //!
@@ -30,7 +29,7 @@
 //! # Limits
 //!
 //! - UDP: a socket that listens everywhere on a port that is not published gets another port of the host. What answers
-//!   from a translated address is seen with the host's (recvfrom is not caught).
+//!   from a translated address is seen with the host's by who is answered by [`front`] (recvfrom and accept are not caught there).
 //! - A TCP socket bound to a port and then connected to the outside is refused (EINVAL): it was
 //!   bound to the loopback.
 //! - No raw sockets, no multicast groups; TCP fast open by sendto is EOPNOTSUPP, and programs fall back.
