@@ -104,7 +104,7 @@ pub struct Sites {
     names: u64,
     lower: u64,
     has_devices: bool,
-    rows: Vec<Option<Told>>,
+    rows: HashMap<usize, Told>,
     by_key: HashMap<Key, usize>,
     by_path: BTreeMap<Vec<u8>, Vec<usize>>,
     refused: HashMap<Key, (u64, u64)>,
@@ -140,7 +140,7 @@ impl Sites {
             names: 1,
             lower: 1,
             has_devices: false,
-            rows: (0..layout::ROWS).map(|_| None).collect(),
+            rows: HashMap::new(),
             by_key: HashMap::new(),
             by_path: BTreeMap::new(),
             refused: HashMap::new(),
@@ -199,14 +199,14 @@ impl Sites {
     fn row_of(&self, hash: u64) -> Option<usize> {
         let places = (0..layout::REACH as u64)
             .map(|step| (hash.wrapping_add(step) & (layout::ROWS as u64 - 1)) as usize);
-        places.into_iter().find(|place| self.rows[*place].as_ref().is_none_or(|row| !row.is_valid))
+        places.into_iter().find(|place| self.rows.get(place).is_none_or(|row| !row.is_valid))
     }
 
     /// Whether a directory has a row that counts, or has been looked at in vain.
     fn knows(&self, key: &Key) -> bool {
         let counts = |place: &usize| {
-            self.rows[*place]
-                .as_ref()
+            self.rows
+                .get(place)
                 .is_some_and(|row| row.is_valid && (row.names == self.names || row.key.text.is_none()))
         };
         self.by_key.get(key).is_some_and(counts) || self.refused.get(key) == Some(&(self.names, self.lower))
@@ -260,7 +260,7 @@ impl Sites {
                 [u64::from(self.text(bytes, 1)?) | (bytes.len() as u64) << 32, *count as u64]
             }
         };
-        let sequence = self.rows[place].as_ref().map_or(0, |row| row.sequence);
+        let sequence = self.rows.get(&place).map_or(0, |row| row.sequence);
         self.bury(place)?;
         let counts = (anatomy.trees.len() as u64) | (anatomy.specials.len() as u64) << 32;
         let mut words = vec![hash, key.device, key.inode, names];
@@ -276,14 +276,14 @@ impl Sites {
         self.put(at, &(u64::from(next) | u64::from(flags) << 32).to_ne_bytes())?;
         self.by_key.insert(key.clone(), place);
         self.by_path.entry(path.to_vec()).or_default().push(place);
-        self.rows[place] =
-            Some(Told { key, path: path.to_vec(), names: self.names, sequence: next, is_valid: true });
+        let told = Told { key, path: path.to_vec(), names: self.names, sequence: next, is_valid: true };
+        self.rows.insert(place, told);
         Ok(())
     }
 
     /// A row does not count any more.
     fn bury(&mut self, place: usize) -> io::Result<()> {
-        let Some(row) = self.rows[place].as_mut().filter(|row| row.is_valid) else { return Ok(()) };
+        let Some(row) = self.rows.get_mut(&place).filter(|row| row.is_valid) else { return Ok(()) };
         row.is_valid = false;
         let (sequence, key, path) = (row.sequence, row.key.clone(), row.path.clone());
         self.by_key.remove(&key);
@@ -321,7 +321,7 @@ impl Sites {
                 }
                 Changed::Everything => {
                     names = true;
-                    for place in 0..layout::ROWS {
+                    for place in self.rows.keys().copied().collect::<Vec<_>>() {
                         self.bury(place)?;
                     }
                 }
