@@ -391,6 +391,10 @@ int main(int count, char **words)
 	CASE("cwd-short", keep_xgetcwd((long)long_path, 1, 0, 0, 0));
 	CASE("cwd-bad-room", keep_xgetcwd(8, 4000, 0, 0, 0));
 	CASE("list-bad-room", keep_xgetdents(openat(HERE, "/", O_RDONLY | O_DIRECTORY, 0), 8, 4096, 0, 0));
+	CASE("list-slash", listed(strcat(strcpy(long_path, layer), "/")) == listed(layer));
+	CASE("list-link", listed(strcat(strcpy(long_path, link), "/")));
+	CASE("list-file", listed(strcat(strcpy(long_path, file), "/")));
+	CASE("list-missing", listed(strcat(strcpy(long_path, missing), "//")));
 	CASE("list-root", listed("/") > 0);
 	CASE("list-proc", listed("/proc/self/task") > 0);
 	CASE("truncate", write_all(file, O_TRUNC, "layer's"));

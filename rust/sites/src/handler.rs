@@ -733,6 +733,22 @@ impl Path {
         true
     }
 
+    /// Takes slashes from its end, but for one that is all there is.
+    #[inline(always)]
+    fn without_slashes(&mut self) {
+        while self.length > 1 {
+            // SAFETY: in the room.
+            let last = unsafe { self.text().cast_mut().add(self.length - 1) };
+            // SAFETY: as above.
+            if unsafe { last.read() } != b'/' {
+                return;
+            }
+            // SAFETY: as above.
+            unsafe { last.write(0) };
+            self.length -= 1;
+        }
+    }
+
     #[inline(always)]
     fn text(&self) -> *const u8 {
         // SAFETY: it begins in the room.
@@ -976,6 +992,10 @@ fn open(directory: i32, path: u64, flags: i32, mode: u64) -> i64 {
     let mut text = Path::new();
     if !text.read(path) || text.length == 0 {
         return SLOW;
+    }
+    if flags & O_DIRECTORY != 0 && flags & (O_ACCMODE | O_CREAT | O_TRUNC) == 0 {
+        // Only a directory is opened, whether or not it is spelt as one; what is a link is not.
+        text.without_slashes();
     }
     // SAFETY: two bytes and a zero at least.
     if text.length == 2 && unsafe { text.text().cast::<[u8; 2]>().read() } == *b".." {

@@ -596,6 +596,9 @@ impl Tracer {
         while path.len() > 2 && path.starts_with(b"./") && path[2] != b'/' {
             path.drain(..2);
         }
+        while path.len() > 1 && path.ends_with(b"/") {
+            path.pop();
+        }
         // Links at the end are followed from directory to directory.
         for _ in 0..8 {
             self.introduce_directory(call, directory, &path)?;
