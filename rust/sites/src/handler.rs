@@ -378,7 +378,7 @@ fn find(place: &mut Place, hash: u64, device: u64, inode: u64, text: *const u8, 
         (place.flags, place.trees) = (flags, counts as u32);
         let names = field(32);
         (place.own, place.more) = (names, [field(112), field(120)]);
-        let is_usable = flags & (VALID | NEVER) == VALID && (length == BY_IDENTITY || names == word(NAMES));
+        let is_usable = flags & VALID != 0 && (length == BY_IDENTITY || names == word(NAMES));
         return is_usable && !is_special(special, (counts >> 32) as u32, place) && field(0) == sequence;
     }
     false

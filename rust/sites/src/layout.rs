@@ -58,8 +58,6 @@ pub const CREATE: u32 = 8;
 pub const LISTED: u32 = 16;
 /// Row flag: nothing may be written here.
 pub const READ_ONLY: u32 = 32;
-/// Row flag: it is asked for and cannot be told.
-pub const NEVER: u32 = 64;
 /// Row flag: a layer's alone, and so is all beneath but what is special.
 pub const LOWER: u32 = 128;
 /// Row flag: the directory above lies in the same trees.

@@ -126,24 +126,7 @@ pub(super) fn handler(number: usize) -> Option<Handler> {
         libc::SYS_setpriority | libc::SYS_ioprio_set => processes::priority,
         libc::SYS_prlimit64 => processes::prlimit64,
         libc::SYS_getrlimit | libc::SYS_setrlimit => ids::from_emulation,
-        libc::SYS_setuid
-        | libc::SYS_setreuid
-        | libc::SYS_setresuid
-        | libc::SYS_setgid
-        | libc::SYS_setregid
-        | libc::SYS_setresgid
-        | libc::SYS_setfsuid
-        | libc::SYS_setfsgid
-        | libc::SYS_setgroups
-        | libc::SYS_getuid
-        | libc::SYS_geteuid
-        | libc::SYS_getgid
-        | libc::SYS_getegid
-        | libc::SYS_getresuid
-        | libc::SYS_getresgid
-        | libc::SYS_getgroups
-        | libc::SYS_capset => return ids::of(number as i64),
-        _ => return None,
+        number => return ids::of(number),
     };
     Some(handler)
 }

@@ -449,17 +449,8 @@ impl Tracer {
         match number {
             libc::SYS_seccomp | libc::SYS_chroot => true,
             libc::SYS_prctl => call.int(0) == libc::PR_SET_SECCOMP || !self.is_root(call.pid),
-            libc::SYS_setuid
-            | libc::SYS_setreuid
-            | libc::SYS_setresuid
-            | libc::SYS_setgid
-            | libc::SYS_setregid
-            | libc::SYS_setresgid
-            | libc::SYS_setfsuid
-            | libc::SYS_setfsgid
-            | libc::SYS_setgroups
-            | libc::SYS_capset => !self.is_root(call.pid),
-            _ => false,
+            // Calls about ids: whoever is not root any more.
+            _ => super::ids::of(number).is_some() && !self.is_root(call.pid),
         }
     }
 

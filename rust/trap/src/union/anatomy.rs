@@ -1,6 +1,6 @@
 //! What a directory is made of, for programs that look into it without asking us.
 
-use super::{Source, Spot, Union};
+use super::{is_beneath, Source, Spot, Union};
 
 /// Something that what was told of directories depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,11 +103,6 @@ impl Union {
             }
         }
     }
-}
-
-/// Whether a path is another or beneath it.
-fn is_beneath(path: &[u8], above: &[u8]) -> bool {
-    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
 /// The name in a directory by which a path beneath it goes on.

@@ -75,11 +75,9 @@ impl Union {
     /// The innermost mount that a path is in.
     pub fn mount_of(&self, path: &[u8]) -> usize {
         let path = if path == b"/" { &b""[..] } else { path };
-        let beneath =
-            |at: &[u8]| path.strip_prefix(at).is_some_and(|rest| rest.is_empty() || rest[0] == b'/');
         let mut best = 0;
         for (index, mount) in self.mounts.iter().enumerate() {
-            if beneath(&mount.at) && mount.at.len() >= self.mounts[best].at.len() {
+            if is_beneath(path, &mount.at) && mount.at.len() >= self.mounts[best].at.len() {
                 best = index;
             }
         }
@@ -93,9 +91,7 @@ impl Union {
 
     /// Whether a path may not be written to, whatever its mode says.
     pub fn is_read_only(&self, path: &[u8]) -> bool {
-        let beneath = |above: &Vec<u8>| {
-            path.strip_prefix(&above[..]).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
-        };
+        let beneath = |above: &Vec<u8>| is_beneath(path, above);
         self.mounts[self.mount_of(path)].is_read_only
             || self.protected.iter().any(beneath)
             || self.masked.iter().any(beneath)
@@ -144,6 +140,11 @@ impl Union {
         self.serial += 1;
         [&self.work[..], b"/", self.serial.to_string().as_bytes()].concat()
     }
+}
+
+/// Whether a path is another or beneath it.
+fn is_beneath(path: &[u8], above: &[u8]) -> bool {
+    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
 /// What statx(2) says of a host path, not followed.
